@@ -1,0 +1,1 @@
+"""The compiled data path. Read the ``.pxd`` files; ``README.md`` beside them says how they are built."""

@@ -1,0 +1,33 @@
+"""OIP data types ↔ sizes and names, without Python objects."""
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, uint8_t
+from libc.string cimport memcmp, strlen
+
+cdef const char* NAMES[DTYPE_COUNT]
+NAMES[:] = [
+    "", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "FP32", "FP64", "BYTES", "BF16",
+]
+cdef size_t SIZES[DTYPE_COUNT]
+SIZES[:] = [0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 0, 2]
+
+
+cdef size_t dtype_itemsize(int32_t dtype) noexcept nogil:
+    return SIZES[dtype] if 0 <= dtype < DTYPE_COUNT else 0
+
+
+cdef const char* dtype_name(int32_t dtype) noexcept nogil:
+    return NAMES[dtype] if 0 <= dtype < DTYPE_COUNT else NAMES[0]
+
+
+cdef int32_t dtype_parse(const uint8_t* name, size_t n) noexcept nogil:
+    cdef int32_t i
+    for i in range(1, DTYPE_COUNT):
+        if strlen(NAMES[i]) == n and memcmp(NAMES[i], name, n) == 0:
+            return i
+    return DT_NONE
+
+
+def table():
+    """``{name: (number, itemsize)}`` as compiled, for the test that compares it with core.tensors."""
+    return {NAMES[i].decode(): (i, SIZES[i]) for i in range(1, DTYPE_COUNT)}

@@ -1,0 +1,166 @@
+# One request on its way, and what became of it. It only moves forward; nothing calls back.
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_RANK = 8             # == core.tensors.MAX_RANK
+    ID_BYTES = 16
+
+cdef enum ExchangeState:
+    RECEIVED = 0             # decoded, or being decoded
+    QUEUED = 1               # in the queue of its version
+    RUNNING = 2              # in a batch that a lane owns
+    DONE = 3                 # has its outputs or its error
+    COMMITTED = 4            # its frame is in the ring (or it was decided that it has none)
+    RELEASED = 5             # its reply was handed to the port
+
+cdef enum RecordState:
+    UNLOGGED = 0
+    RECORD_COMMITTED = 1
+    RECORD_SYNCED = 2
+
+cdef enum Role:
+    PRIMARY = 0
+    SHADOW = 1
+
+cdef enum Rule:              # which rule chose the version; names in core.words
+    RULE_NONE = 0
+    RULE_SPLIT = 1           # slot by counter
+    RULE_STICKY = 2          # slot by the hash of the sticky key
+    RULE_PINNED = 3          # version in the request or URL
+    RULE_LABEL = 4           # a label in the request stood for a version
+    RULE_OVERRIDE = 5        # header equals -> version
+    RULE_DEFAULT = 6         # one version takes everything
+    RULE_SHADOW = 7          # a scorer's run
+
+cdef enum ReplyForm:         # how the reply's tensors are written; mirrors the request
+    FORM_RAW = 0             # OIP gRPC raw_output_contents
+    FORM_TYPED = 1           # OIP gRPC typed contents
+    FORM_JSON = 2            # OIP HTTP JSON
+    FORM_BINARY = 3          # OIP HTTP binary tensor extension
+    FORM_PREDICTIONS = 4     # V1 {"predictions": ...}
+
+cdef struct Span:
+    const uint8_t* at        # borrowed: from Exchange.body or Exchange's arena; NULL = absent
+    size_t n
+
+cdef struct TensorView:
+    # A named tensor. `data` is canonical: little-endian, row-major, packed; BYTES as OIP raw
+    # (per element a 4-byte little-endian length, then the bytes).
+    Span name
+    int32_t dtype            # dtypes.DType
+    int32_t rank
+    int64_t shape[MAX_RANK]
+    int64_t elements         # product of shape, checked against overflow by whoever filled it
+    const uint8_t* data      # borrowed: inputs from body/arena, outputs from `keepalive`/arena
+    size_t size              # bytes at data
+    uint32_t flags           # of a requested output or decoded input; see TENSOR_* below
+
+cdef enum:
+    TENSOR_WANT_BINARY = 1   # requested output: binary_data true
+    TENSOR_WANT_JSON = 2     # requested output: binary_data false
+
+cdef class Exchange
+
+cdef class ReplyPort:
+    # Where the reply goes: one HTTP/2 or HTTP/1 connection, a waiting call of the oracle transport, a test.
+    cdef bint flush_wanted   # set by the port itself when send_reply left bytes to be written
+    # Hand over the finished exchange (state COMMITTED). Called exactly once, on the loop thread. The port
+    # queues bytes and sets flush_wanted; it must not write to the socket here.
+    cdef int send_reply(self, Exchange exchange) except -1
+    # One socket write for all replies queued since the last flush.
+    cdef int flush(self) except -1
+
+cdef class Dialect:
+    # How a reply's body is written. Stateless; one instance a dialect.
+    # Fill exchange.reply from exchange.outputs or exchange.error. May run on a lane thread (with the GIL;
+    # large writes release it). Raises only for our own bugs and MemoryError.
+    cdef int write_reply(self, Exchange exchange) except -1
+
+cdef struct Chunk            # of the arena; defined in exchange.pyx
+
+cdef class Exchange:
+    # --- where it came from and where the answer goes
+    cdef ReplyPort port              # None once released
+    cdef Dialect dialect
+    cdef int64_t stream_id           # the port's own handle
+    cdef public ExchangeState state
+    cdef public bint cancelled       # caller gone: no reply, work dropped if it has not begun
+
+    # --- the request as received
+    cdef uint8_t* body               # owned: freed in __dealloc__; the message without transport framing
+    cdef size_t body_size            # bytes received
+    cdef size_t body_capacity
+    cdef Chunk* chunks               # owned arena: freed in __dealloc__
+    cdef Span model_name             # borrowed from body/arena, like every Span here
+    cdef Span model_version          # version or label as asked for; n == 0: not asked
+    cdef Span request_id             # the caller's id, echoed; not unique
+    cdef Span caller
+    cdef Span sticky_header          # value of the configured sticky header, if sent
+    cdef Span override_header
+    cdef Span protocol               # static: "grpc" or "http"
+    cdef TensorView* inputs          # arena; in the order sent until bind, see input_of_spec
+    cdef int input_count
+    cdef int input_capacity
+    cdef TensorView* wanted          # arena; requested outputs by name; none = all
+    cdef int wanted_count
+    cdef int wanted_capacity
+    cdef ReplyForm form
+    cdef bint raw_features           # parameters {"features": "raw"}: tensors of the graph, not columns
+    cdef int64_t deadline_ns         # CLOCK_MONOTONIC; 0 = none
+    cdef uint8_t trace_id[16]        # of traceparent, or fresh
+    cdef uint8_t parent_span_id[8]   # zero = root
+    cdef uint8_t span_id[8]
+    cdef uint8_t trace_flags         # bit 0: sampled
+    cdef bint traced                 # the caller sent a valid traceparent
+
+    # --- how it was routed
+    cdef uint8_t prediction_id[16]   # UUIDv7 (RFC 9562 §5.7)
+    cdef object version              # the ServedVersion that answers; None until routed
+    cdef Rule rule
+    cdef Role role
+    cdef uint64_t snapshot           # number of the snapshot that routed it
+    cdef int* input_of_spec          # arena; spec index -> index into inputs, -1 = optional and absent
+    cdef int64_t rows                # rows of the batch dimension; 1 if the model has none
+
+    # --- what became of it
+    cdef public object error         # GatewayError or None
+    cdef object keepalive            # owns the memory that outputs point to
+    cdef TensorView* outputs         # arena; in the model's order
+    cdef int output_count
+    cdef uint8_t* reply              # owned: malloc'ed, freed in __dealloc__; the encoded body
+    cdef size_t reply_size
+    cdef size_t reply_json_size      # FORM_BINARY: bytes of the JSON header at the front of reply
+    cdef size_t reply_sent           # used by the port
+    cdef public RecordState record_state
+    cdef int64_t seq                 # of its frame in the ring; -1 = none
+    cdef int64_t batch_rows          # rows of the run it was part of
+
+    # --- when (CLOCK_MONOTONIC ns; arrival also wall clock)
+    cdef int64_t arrival_unix_ns
+    cdef int64_t arrival_ns          # first byte
+    cdef int64_t queued_ns           # admitted into a queue
+    cdef int64_t started_ns          # its batch was taken
+    cdef int64_t features_ns         # duration, not an instant
+    cdef int64_t infer_ns            # duration
+    cdef int64_t done_ns             # outputs or error known
+
+    @staticmethod
+    cdef Exchange new(ReplyPort port, Dialect dialect, int64_t stream_id)
+    # Make room for `n` body bytes in total. Returns body.
+    cdef uint8_t* reserve_body(self, size_t n) except NULL
+    # Own what `data` holds by copying it; for dialects that get Python bytes.
+    cdef int set_body(self, const uint8_t* data, size_t n) except -1
+    # `n` bytes, 8-aligned, that live as long as the exchange. nogil-safe; NULL = out of memory.
+    cdef void* take(self, size_t n) noexcept nogil
+    # A zeroed view appended to inputs / wanted. NULL = out of memory.
+    cdef TensorView* add_input(self) noexcept nogil
+    cdef TensorView* add_wanted(self) noexcept nogil
+    # Record the failure (first one wins). The caller then moves the exchange to DONE.
+    cdef int fail(self, object error) except -1
+    # Reply buffer of exactly `n` bytes.
+    cdef uint8_t* reserve_reply(self, size_t n) except NULL
+
+# Python bytes / str of a span (b"" when absent); for slow paths, error messages and tests.
+cdef bytes span_bytes(Span span)
+cdef str span_text(Span span)

@@ -1,0 +1,216 @@
+"""One request on its way, and what became of it."""
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from gateway._fast.dtypes cimport dtype_name
+
+cdef struct Chunk:
+    Chunk* next
+    size_t used
+    size_t capacity
+    # `capacity` bytes follow
+
+cdef enum:
+    CHUNK_BYTES = 992            # with the header under malloc's small-bin limit of 1,032
+    FIRST_TENSORS = 4
+
+cdef long live_count = 0         # exchanges alive; tests assert that it returns to its start
+
+
+cdef bytes span_bytes(Span span):
+    return PyBytes_FromStringAndSize(<char*>span.at, span.n) if span.at != NULL else b""
+
+
+cdef str span_text(Span span):
+    return span_bytes(span).decode("utf-8", "replace")
+
+
+cdef class ReplyPort:
+    cdef int send_reply(self, Exchange exchange) except -1:
+        raise NotImplementedError
+
+    cdef int flush(self) except -1:
+        raise NotImplementedError
+
+
+cdef class Dialect:
+    cdef int write_reply(self, Exchange exchange) except -1:
+        raise NotImplementedError
+
+
+cdef class Exchange:
+    def __cinit__(self):
+        global live_count
+        live_count += 1
+        self.seq = -1
+
+    def __init__(self):
+        raise TypeError("exchanges are made by a transport (Exchange.new), or by exchange_for_test")
+
+    def __dealloc__(self):
+        global live_count
+        cdef Chunk* chunk = self.chunks
+        cdef Chunk* following
+        live_count -= 1
+        while chunk != NULL:
+            following = chunk.next
+            free(chunk)
+            chunk = following
+        free(self.body)
+        free(self.reply)
+
+    @staticmethod
+    cdef Exchange new(ReplyPort port, Dialect dialect, int64_t stream_id):
+        cdef Exchange exchange = Exchange.__new__(Exchange)
+        exchange.port = port
+        exchange.dialect = dialect
+        exchange.stream_id = stream_id
+        return exchange
+
+    cdef uint8_t* reserve_body(self, size_t n) except NULL:
+        cdef uint8_t* grown
+        if n > self.body_capacity or self.body == NULL:
+            grown = <uint8_t*>realloc(self.body, n if n else 1)
+            if grown == NULL:
+                raise MemoryError
+            self.body = grown
+            self.body_capacity = n
+        return self.body
+
+    cdef int set_body(self, const uint8_t* data, size_t n) except -1:
+        self.reserve_body(n)
+        memcpy(self.body, data, n)
+        self.body_size = n
+        return 0
+
+    cdef void* take(self, size_t n) noexcept nogil:
+        cdef Chunk* chunk = self.chunks
+        cdef size_t capacity
+        cdef void* at
+        n = (n + 7) & ~(<size_t>7)
+        if chunk == NULL or chunk.capacity - chunk.used < n:
+            capacity = CHUNK_BYTES if n <= CHUNK_BYTES else n
+            chunk = <Chunk*>malloc(sizeof(Chunk) + capacity)
+            if chunk == NULL:
+                return NULL
+            chunk.next = self.chunks
+            chunk.used = 0
+            chunk.capacity = capacity
+            self.chunks = chunk
+        at = <uint8_t*>(chunk + 1) + chunk.used
+        chunk.used += n
+        return at
+
+    cdef TensorView* add_input(self) noexcept nogil:
+        if self.input_count == self.input_capacity:
+            if grow_tensors(self, &self.inputs, self.input_count, &self.input_capacity) < 0:
+                return NULL
+        self.input_count += 1
+        memset(&self.inputs[self.input_count - 1], 0, sizeof(TensorView))
+        return &self.inputs[self.input_count - 1]
+
+    cdef TensorView* add_wanted(self) noexcept nogil:
+        if self.wanted_count == self.wanted_capacity:
+            if grow_tensors(self, &self.wanted, self.wanted_count, &self.wanted_capacity) < 0:
+                return NULL
+        self.wanted_count += 1
+        memset(&self.wanted[self.wanted_count - 1], 0, sizeof(TensorView))
+        return &self.wanted[self.wanted_count - 1]
+
+    cdef int fail(self, object error) except -1:
+        if self.error is None:
+            self.error = error
+        return 0
+
+    cdef uint8_t* reserve_reply(self, size_t n) except NULL:
+        cdef uint8_t* grown = <uint8_t*>realloc(self.reply, n if n else 1)
+        if grown == NULL:
+            raise MemoryError
+        self.reply = grown
+        self.reply_size = n
+        return grown
+
+    # What tests and slow paths read.
+
+    @property
+    def model(self):
+        return span_text(self.model_name)
+
+    @property
+    def asked_version(self):
+        return span_text(self.model_version)
+
+    @property
+    def id(self):
+        return span_text(self.request_id)
+
+    @property
+    def input_tensors(self):
+        """``[(name, datatype, shape, raw bytes), …]`` in the order held."""
+        return [view_tuple(&self.inputs[i]) for i in range(self.input_count)]
+
+    @property
+    def output_tensors(self):
+        """Like :attr:`input_tensors`, of the outputs."""
+        return [view_tuple(&self.outputs[i]) for i in range(self.output_count)]
+
+    @property
+    def wanted_outputs(self):
+        """``[(name, flags), …]``; empty = all."""
+        return [(span_text(self.wanted[i].name), self.wanted[i].flags) for i in range(self.wanted_count)]
+
+    @property
+    def reply_bytes(self):
+        return PyBytes_FromStringAndSize(<char*>self.reply, self.reply_size) if self.reply != NULL else b""
+
+    def __repr__(self):
+        return f"<Exchange {self.model!r} state={self.state} rows={self.rows} error={self.error!r}>"
+
+
+cdef int grow_tensors(Exchange exchange, TensorView** views, int count, int* capacity) noexcept nogil:
+    # The old block stays in the arena: it is small, and freed with the exchange.
+    cdef int wider = capacity[0] * 2 if capacity[0] else FIRST_TENSORS
+    cdef TensorView* block = <TensorView*>exchange.take(<size_t>wider * sizeof(TensorView))
+    if block == NULL:
+        return -1
+    if count:
+        memcpy(block, views[0], <size_t>count * sizeof(TensorView))
+    views[0] = block
+    capacity[0] = wider
+    return 0
+
+
+cdef tuple view_tuple(TensorView* view):
+    cdef list shape = [view.shape[i] for i in range(view.rank)]
+    cdef bytes raw = PyBytes_FromStringAndSize(<char*>view.data, view.size) if view.data != NULL else b""
+    return (span_text(view.name), dtype_name(view.dtype).decode(), shape, raw)
+
+
+cdef class KeptPort(ReplyPort):
+    """A port that keeps what it is given; for tests."""
+
+    cdef public list sent
+
+    def __init__(self):
+        self.sent = []
+
+    cdef int send_reply(self, Exchange exchange) except -1:
+        exchange.state = RELEASED
+        self.sent.append(exchange)
+        return 0
+
+    cdef int flush(self) except -1:
+        return 0
+
+
+def exchange_for_test(bytes body=b"", ReplyPort port=None):
+    """An exchange that no transport made, holding ``body``."""
+    cdef Exchange exchange = Exchange.new(port, None, 0)
+    exchange.set_body(body, len(body))
+    return exchange
+
+
+def live_exchanges_for_test():
+    """Exchanges alive in this process."""
+    return live_count

@@ -1,0 +1,69 @@
+"""The compiled extensions: one list, one table of directives, one of flags.
+
+GATEWAY_FAST_DEBUG=1     bounds checks, no optimisation, annotated HTML beside each module
+GATEWAY_FAST_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer
+"""
+
+import os
+
+import Cython.Compiler.Options
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("GATEWAY_FAST_DEBUG") == "1"
+SANITIZE = os.environ.get("GATEWAY_FAST_SANITIZE") == "1"
+
+MODULES = {  # module of gateway._fast -> libraries it links
+    "dtypes": [],
+    "exchange": [],
+    "oip_wire": [],
+    "json_wire": [],
+    "http_connection": [],
+    "h2_connection": ["nghttp2"],
+    "feature_plan": [],
+    "record_frames": [],
+    "record_ring": [],
+    "frame_columns": [],
+    "counters": [],
+    "key_hash": [],
+    "slot_table": [],
+    "batch": [],
+    "pipeline": [],
+}
+MODULES = {name: libraries for name, libraries in MODULES.items() if os.path.exists(f"gateway/_fast/{name}.pyx")}
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": DEBUG,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "binding": False,
+    "embedsignature": True,
+}
+FLAGS = ["-Og", "-g"] if DEBUG else ["-O3", "-g1", "-fno-plt"]
+FLAGS += ["-Wall", "-Werror=implicit-function-declaration", "-Wno-unused-function"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+if SANITIZE:
+    FLAGS = ["-O1", "-g", *SANITIZERS]
+
+Cython.Compiler.Options.warning_errors = True
+
+setup(
+    packages=[],
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"gateway._fast.{name}",
+                [f"gateway/_fast/{name}.pyx"],
+                libraries=libraries,
+                extra_compile_args=FLAGS,
+                extra_link_args=SANITIZERS if SANITIZE else [],
+            )
+            for name, libraries in MODULES.items()
+        ],
+        compiler_directives=DIRECTIVES,
+        annotate=DEBUG,
+        build_dir="build/cython",
+    ),
+)
