@@ -16,6 +16,7 @@ SANITIZE = os.environ.get("GATEWAY_FAST_SANITIZE") == "1"
 MODULES = {  # module of gateway._fast -> libraries it links
     "dtypes": [],
     "exchange": [],
+    "exchange_sink": [],
     "oip_wire": [],
     "json_wire": [],
     "http_connection": [],

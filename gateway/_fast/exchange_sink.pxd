@@ -1,0 +1,10 @@
+# Where a transport hands a request over: the pipeline in a worker, a stand-in in tests.
+from gateway._fast.exchange cimport Exchange, Span
+
+cdef class ExchangeSink:
+    # Take the exchange: decoded, or failed (error set). From here on it is the sink's. Its port gets exactly one
+    # send_reply, in this call or later on the loop thread, and a flush at the end of that tick.
+    cdef int submit(self, Exchange exchange) except -1
+    # The InputTable (tensor_binding) of the version that a request for `model` would be decoded against: the version
+    # asked for, or the model's default. None if there is no such model or version.
+    cdef object lookup(self, Span model, Span version)

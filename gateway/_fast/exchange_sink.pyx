@@ -1,0 +1,10 @@
+"""Where a transport hands a request over."""
+from gateway._fast.exchange cimport Exchange, Span
+
+
+cdef class ExchangeSink:
+    cdef int submit(self, Exchange exchange) except -1:
+        raise NotImplementedError
+
+    cdef object lookup(self, Span model, Span version):
+        raise NotImplementedError
