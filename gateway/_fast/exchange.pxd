@@ -56,6 +56,10 @@ cdef struct TensorView:
     size_t size              # bytes at data
     uint32_t flags           # of a requested output or decoded input; see TENSOR_* below
 
+cdef struct Header:
+    Span name                # lower case
+    Span value
+
 cdef enum:
     TENSOR_WANT_BINARY = 1   # requested output: binary_data true
     TENSOR_WANT_JSON = 2     # requested output: binary_data false
@@ -96,8 +100,9 @@ cdef class Exchange:
     cdef Span model_version          # version or label as asked for; n == 0: not asked
     cdef Span request_id             # the caller's id, echoed; not unique
     cdef Span caller
-    cdef Span sticky_header          # value of the configured sticky header, if sent
-    cdef Span override_header
+    cdef Header* headers             # arena; request headers that no transport used itself (for sticky keys, overrides)
+    cdef int header_count
+    cdef int header_capacity
     cdef Span protocol               # static: "grpc" or "http"
     cdef TensorView* inputs          # arena; in the order sent until bind, see input_of_spec
     cdef int input_count
@@ -156,6 +161,11 @@ cdef class Exchange:
     # A zeroed view appended to inputs / wanted. NULL = out of memory.
     cdef TensorView* add_input(self) noexcept nogil
     cdef TensorView* add_wanted(self) noexcept nogil
+    # Keep a request header (copied into the arena). -1 = out of memory.
+    cdef int keep_header(self, const uint8_t* name, size_t name_size,
+                         const uint8_t* value, size_t value_size) noexcept nogil
+    # Value of a kept header by its lower-case name; at == NULL when it was not sent.
+    cdef Span header(self, const uint8_t* name, size_t name_size) noexcept nogil
     # Record the failure (first one wins). The caller then moves the exchange to DONE.
     cdef int fail(self, object error) except -1
     # Reply buffer of exactly `n` bytes.

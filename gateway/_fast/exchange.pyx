@@ -1,7 +1,7 @@
 """One request on its way, and what became of it."""
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from gateway._fast.dtypes cimport dtype_name
 
@@ -14,6 +14,7 @@ cdef struct Chunk:
 cdef enum:
     CHUNK_BYTES = 992            # with the header under malloc's small-bin limit of 1,032
     FIRST_TENSORS = 4
+    FIRST_HEADERS = 8
 
 cdef long live_count = 0         # exchanges alive; tests assert that it returns to its start
 
@@ -117,6 +118,43 @@ cdef class Exchange:
         self.wanted_count += 1
         memset(&self.wanted[self.wanted_count - 1], 0, sizeof(TensorView))
         return &self.wanted[self.wanted_count - 1]
+
+    cdef int keep_header(self, const uint8_t* name, size_t name_size,
+                         const uint8_t* value, size_t value_size) noexcept nogil:
+        cdef Header* block
+        cdef uint8_t* text
+        cdef int wider
+        if self.header_count == self.header_capacity:
+            wider = self.header_capacity * 2 if self.header_capacity else FIRST_HEADERS
+            block = <Header*>self.take(<size_t>wider * sizeof(Header))
+            if block == NULL:
+                return -1
+            if self.header_count:
+                memcpy(block, self.headers, <size_t>self.header_count * sizeof(Header))
+            self.headers = block
+            self.header_capacity = wider
+        text = <uint8_t*>self.take(name_size + value_size)
+        if text == NULL:
+            return -1
+        memcpy(text, name, name_size)
+        memcpy(text + name_size, value, value_size)
+        block = &self.headers[self.header_count]
+        block.name.at = text
+        block.name.n = name_size
+        block.value.at = text + name_size
+        block.value.n = value_size
+        self.header_count += 1
+        return 0
+
+    cdef Span header(self, const uint8_t* name, size_t name_size) noexcept nogil:
+        cdef Span absent
+        cdef int i
+        for i in range(self.header_count):
+            if self.headers[i].name.n == name_size and memcmp(self.headers[i].name.at, name, name_size) == 0:
+                return self.headers[i].value
+        absent.at = NULL
+        absent.n = 0
+        return absent
 
     cdef int fail(self, object error) except -1:
         if self.error is None:

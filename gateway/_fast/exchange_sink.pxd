@@ -1,5 +1,5 @@
 # Where a transport hands a request over: the pipeline in a worker, a stand-in in tests.
-from gateway._fast.exchange cimport Exchange, Span
+from gateway._fast.exchange cimport Exchange, ReplyPort, Span
 
 cdef class ExchangeSink:
     # Take the exchange: decoded, or failed (error set). From here on it is the sink's. Its port gets exactly one
@@ -8,3 +8,5 @@ cdef class ExchangeSink:
     # The InputTable (tensor_binding) of the version that a request for `model` would be decoded against: the version
     # asked for, or the model's default. None if there is no such model or version.
     cdef object lookup(self, Span model, Span version)
+    # Flush `port` once at the end of this tick, whatever else is queued for it until then.
+    cdef int flush_soon(self, ReplyPort port) except -1

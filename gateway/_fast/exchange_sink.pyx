@@ -1,5 +1,5 @@
 """Where a transport hands a request over."""
-from gateway._fast.exchange cimport Exchange, Span
+from gateway._fast.exchange cimport Exchange, ReplyPort, Span
 
 
 cdef class ExchangeSink:
@@ -7,4 +7,7 @@ cdef class ExchangeSink:
         raise NotImplementedError
 
     cdef object lookup(self, Span model, Span version):
+        raise NotImplementedError
+
+    cdef int flush_soon(self, ReplyPort port) except -1:
         raise NotImplementedError
