@@ -2,6 +2,7 @@
 
 GATEWAY_FAST_DEBUG=1     bounds checks, no optimisation, annotated HTML beside each module
 GATEWAY_FAST_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer
+GATEWAY_FAST_SKIP=1      none at all: scripts/setup installs the metadata, then builds in place
 """
 
 import os
@@ -12,6 +13,8 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("GATEWAY_FAST_DEBUG") == "1"
 SANITIZE = os.environ.get("GATEWAY_FAST_SANITIZE") == "1"
+SKIP = os.environ.get("GATEWAY_FAST_SKIP") == "1"
+BUILD = "build/debug" if DEBUG else "build/release"  # flavours never share generated C or objects
 
 MODULES = {  # module of gateway._fast -> libraries it links
     "dtypes": [],
@@ -32,6 +35,8 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "pipeline": [],
 }
 MODULES = {name: libraries for name, libraries in MODULES.items() if os.path.exists(f"gateway/_fast/{name}.pyx")}
+if SKIP:
+    MODULES = {}
 
 DIRECTIVES = {
     "language_level": 3,
@@ -65,6 +70,7 @@ setup(
         ],
         compiler_directives=DIRECTIVES,
         annotate=DEBUG,
-        build_dir="build/cython",
+        build_dir=f"{BUILD}/cython",
     ),
+    options={"build": {"build_base": BUILD}},
 )
