@@ -60,6 +60,16 @@ cdef struct Header:
     Span name                # lower case
     Span value
 
+cdef struct Mistake:
+    # What nogil code found wrong, kept until the GIL is at hand; whoever noted it words it (Dialect.settle,
+    # InputTable.settle).
+    int32_t kind             # 0 = none; tensor_binding.TensorMistake, or the dialect's own from 100 up
+    int32_t input            # index into inputs; -1 = none
+    Span name                # borrowed, as everywhere here: what it is about …
+    Span other               # … and a second name: the datatype that came, the input it was compared with
+    int64_t expected
+    int64_t got
+
 cdef enum:
     TENSOR_WANT_BINARY = 1   # requested output: binary_data true
     TENSOR_WANT_JSON = 2     # requested output: binary_data false
@@ -76,7 +86,12 @@ cdef class ReplyPort:
     cdef int flush(self) except -1
 
 cdef class Dialect:
-    # How a reply's body is written. Stateless; one instance a dialect.
+    # How a request's body is read and a reply's written. Stateless; one instance a dialect.
+    # Fill the exchange's inputs from its body. -1: the mistake is noted in the exchange, for settle. No Python
+    # objects, no GIL, so that a large body can be scanned on a lane thread.
+    cdef int scan(self, Exchange exchange) noexcept nogil
+    # After scan returned -1: turn the note into exchange.fail(…).
+    cdef int settle(self, Exchange exchange) except -1
     # Fill exchange.reply from exchange.outputs or exchange.error. May run on a lane thread (with the GIL;
     # large writes release it). Raises only for our own bugs and MemoryError.
     cdef int write_reply(self, Exchange exchange) except -1
@@ -110,6 +125,7 @@ cdef class Exchange:
     cdef TensorView* wanted          # arena; requested outputs by name; none = all
     cdef int wanted_count
     cdef int wanted_capacity
+    cdef Mistake mistake             # of scan or bind, until it is settled into `error`
     cdef ReplyForm form
     cdef bint raw_features           # parameters {"features": "raw"}: tensors of the graph, not columns
     cdef int64_t deadline_ns         # CLOCK_MONOTONIC; 0 = none
@@ -122,11 +138,15 @@ cdef class Exchange:
     # --- how it was routed
     cdef uint8_t prediction_id[16]   # UUIDv7 (RFC 9562 §5.7)
     cdef object version              # the ServedVersion that answers; None until routed
+    cdef Span version_text           # its version, as sent to callers; borrowed from `version`
     cdef Rule rule
     cdef Role role
     cdef uint64_t snapshot           # number of the snapshot that routed it
     cdef int* input_of_spec          # arena; spec index -> index into inputs, -1 = optional and absent
+    cdef int* output_of_wanted       # arena; wanted index -> the model's output; NULL = all, in the model's order
     cdef int64_t rows                # rows of the batch dimension; 1 if the model has none
+    cdef uint64_t shape_key          # of datatypes and shapes past the rows; unlike keys never share a batch
+    cdef object reply_template       # what the dialect has encoded ahead for the version that answers; None until routed
 
     # --- what became of it
     cdef public object error         # GatewayError or None
