@@ -107,6 +107,7 @@ cdef class Exchange:
     cdef public bint cancelled       # caller gone: no reply, work dropped if it has not begun
 
     # --- the request as received
+    cdef size_t held                 # bytes of this exchange counted in bytes_held
     cdef uint8_t* body               # owned: freed in __dealloc__; the message without transport framing
     cdef size_t body_size            # bytes received
     cdef size_t body_capacity
@@ -194,3 +195,7 @@ cdef class Exchange:
 # Python bytes / str of a span (b"" when absent); for slow paths, error messages and tests.
 cdef bytes span_bytes(Span span)
 cdef str span_text(Span span)
+
+# Bytes that all live exchanges of this process hold in bodies, large arena chunks and replies: what a worker's
+# memory budget is measured against.
+cdef size_t bytes_held() noexcept nogil

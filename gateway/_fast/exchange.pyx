@@ -16,7 +16,21 @@ cdef enum:
     FIRST_TENSORS = 4
     FIRST_HEADERS = 8
 
+cdef extern from *:
+    size_t atomic_add "__sync_add_and_fetch"(size_t*, size_t) noexcept nogil
+    size_t atomic_sub "__sync_sub_and_fetch"(size_t*, size_t) noexcept nogil
+
+cdef size_t held_total = 0       # changed from lane threads too, hence atomic
 cdef long live_count = 0         # exchanges alive; tests assert that it returns to its start
+
+
+cdef size_t bytes_held() noexcept nogil:
+    return held_total
+
+
+cdef inline void hold(Exchange exchange, size_t n) noexcept nogil:
+    exchange.held += n
+    atomic_add(&held_total, n)
 
 
 cdef bytes span_bytes(Span span):
@@ -36,6 +50,12 @@ cdef class ReplyPort:
 
 
 cdef class Dialect:
+    cdef int scan(self, Exchange exchange) noexcept nogil:
+        return 0
+
+    cdef int settle(self, Exchange exchange) except -1:
+        raise NotImplementedError
+
     cdef int write_reply(self, Exchange exchange) except -1:
         raise NotImplementedError
 
@@ -60,6 +80,8 @@ cdef class Exchange:
             chunk = following
         free(self.body)
         free(self.reply)
+        if self.held:
+            atomic_sub(&held_total, self.held)
 
     @staticmethod
     cdef Exchange new(ReplyPort port, Dialect dialect, int64_t stream_id):
@@ -75,6 +97,7 @@ cdef class Exchange:
             grown = <uint8_t*>realloc(self.body, n if n else 1)
             if grown == NULL:
                 raise MemoryError
+            hold(self, n - self.body_capacity)
             self.body = grown
             self.body_capacity = n
         return self.body
@@ -98,6 +121,8 @@ cdef class Exchange:
             chunk.next = self.chunks
             chunk.used = 0
             chunk.capacity = capacity
+            if capacity > CHUNK_BYTES:
+                hold(self, capacity)
             self.chunks = chunk
         at = <uint8_t*>(chunk + 1) + chunk.used
         chunk.used += n
@@ -165,6 +190,7 @@ cdef class Exchange:
         cdef uint8_t* grown = <uint8_t*>realloc(self.reply, n if n else 1)
         if grown == NULL:
             raise MemoryError
+        hold(self, n)
         self.reply = grown
         self.reply_size = n
         return grown

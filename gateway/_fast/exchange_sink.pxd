@@ -2,8 +2,9 @@
 from gateway._fast.exchange cimport Exchange, ReplyPort, Span
 
 cdef class ExchangeSink:
-    # Take the exchange: decoded, or failed (error set). From here on it is the sink's. Its port gets exactly one
-    # send_reply, in this call or later on the loop thread, and a flush at the end of that tick.
+    # Take the exchange: received whole, not yet scanned by its dialect (the sink does that, here or on a lane), or
+    # failed (error set). From here on it is the sink's. Its port gets exactly one send_reply, in this call or later
+    # on the loop thread, and a flush at the end of that tick.
     cdef int submit(self, Exchange exchange) except -1
     # The InputTable (tensor_binding) of the version that a request for `model` would be decoded against: the version
     # asked for, or the model's default. None if there is no such model or version.

@@ -40,6 +40,12 @@ class MalformedBody(InvalidRequest):
     code = "malformed_body"
 
 
+class TransportViolation(InvalidRequest):
+    """The gRPC framing around the message is broken: cut short, doubled, or compressed without saying how."""
+
+    code = "transport_violation"
+
+
 class TensorMismatch(InvalidRequest):
     """A tensor's name, datatype, shape or byte count is not what the model takes."""
 
