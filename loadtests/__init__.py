@@ -1,0 +1,1 @@
+"""Load tests: the gateway against hand-written servers, measured in CPU per request."""

@@ -1,0 +1,1 @@
+"""The small ONNX models that the load tests serve."""
