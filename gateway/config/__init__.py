@@ -1,0 +1,1 @@
+"""Files and environment to frozen specs; every problem at once, with file and path."""
