@@ -65,6 +65,7 @@ cdef class Exchange:
         global live_count
         live_count += 1
         self.seq = -1
+        self.json_size = -1
 
     def __init__(self):
         raise TypeError("exchanges are made by a transport (Exchange.new), or by exchange_for_test")
@@ -107,6 +108,13 @@ cdef class Exchange:
         memcpy(self.body, data, n)
         self.body_size = n
         return 0
+
+    cdef void replace_body(self, uint8_t* data, size_t n, size_t capacity) noexcept nogil:
+        free(self.body)
+        hold(self, capacity - self.body_capacity)        # unsigned wrap-around gives back what is less
+        self.body = data
+        self.body_size = n
+        self.body_capacity = capacity
 
     cdef void* take(self, size_t n) noexcept nogil:
         cdef Chunk* chunk = self.chunks
