@@ -68,7 +68,7 @@ cdef inline bint take_tag(Cursor* cursor, uint32_t* tag) noexcept nogil:
     if cursor.at != cursor.end and cursor.at[0] < 0x80:
         value = cursor.at[0]
         cursor.at += 1
-    elif not take_long_varint(cursor, &value, TAG_BITS) or value > 0xFFFFFFFF:
+    elif not take_long_varint(cursor, &value, TAG_BITS) or value > 0xFFFFFFFFULL:
         return False
     tag[0] = <uint32_t>value
     return value >= 8                                # below: field number 0
@@ -210,7 +210,8 @@ cdef inline uint8_t* put_varint(uint8_t* out, uint64_t value) noexcept nogil:
 
 
 cdef inline uint8_t* put_bytes(uint8_t* out, const void* data, size_t n) noexcept nogil:
-    memcpy(out, data, n)
+    if n:                                            # data may be NULL then
+        memcpy(out, data, n)
     return out + n
 
 
