@@ -38,7 +38,9 @@ cdef enum ReplyForm:         # how the reply's tensors are written; mirrors the 
     FORM_TYPED = 1           # OIP gRPC typed contents
     FORM_JSON = 2            # OIP HTTP JSON
     FORM_BINARY = 3          # OIP HTTP binary tensor extension
-    FORM_PREDICTIONS = 4     # V1 {"predictions": ...}
+    FORM_PREDICTIONS = 4     # V1 {"predictions": ...}, row by row
+    FORM_OUTPUTS = 5         # V1 {"outputs": ...}, tensor by tensor
+    FORM_BOTH = 6            # V1 with both keys, for callers that send a list as "inputs"
 
 cdef struct Span:
     const uint8_t* at        # borrowed: from Exchange.body or Exchange's arena; NULL = absent
@@ -111,6 +113,10 @@ cdef class Exchange:
     cdef uint8_t* body               # owned: freed in __dealloc__; the message without transport framing
     cdef size_t body_size            # bytes received
     cdef size_t body_capacity
+    cdef uint8_t body_coding         # inflate.Coding of the body as received; 0 once it is plain
+    cdef size_t body_limit           # bytes the inflated body may have
+    cdef int64_t json_size           # HTTP: bytes of JSON in front of the binary tensors; -1 = all of the body
+    cdef object input_table          # tensor_binding.InputTable that rows without datatypes are read by, or None
     cdef Chunk* chunks               # owned arena: freed in __dealloc__
     cdef Span model_name             # borrowed from body/arena, like every Span here
     cdef Span model_version          # version or label as asked for; n == 0: not asked
@@ -177,6 +183,8 @@ cdef class Exchange:
     cdef uint8_t* reserve_body(self, size_t n) except NULL
     # Own what `data` holds by copying it; for dialects that get Python bytes.
     cdef int set_body(self, const uint8_t* data, size_t n) except -1
+    # Own a malloc'ed block of `capacity` bytes, `n` of them used, instead of the present body, which is freed.
+    cdef void replace_body(self, uint8_t* data, size_t n, size_t capacity) noexcept nogil
     # `n` bytes, 8-aligned, that live as long as the exchange. nogil-safe; NULL = out of memory.
     cdef void* take(self, size_t n) noexcept nogil
     # A zeroed view appended to inputs / wanted. NULL = out of memory.
