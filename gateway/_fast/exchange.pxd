@@ -150,6 +150,7 @@ cdef class Exchange:
     cdef Role role
     cdef uint64_t snapshot           # number of the snapshot that routed it
     cdef int* input_of_spec          # arena; spec index -> index into inputs, -1 = optional and absent
+    cdef const Span* output_names    # the model's order; borrowed from the InputTable that bound it
     cdef int* output_of_wanted       # arena; wanted index -> the model's output; NULL = all, in the model's order
     cdef int64_t rows                # rows of the batch dimension; 1 if the model has none
     cdef uint64_t shape_key          # of datatypes and shapes past the rows; unlike keys never share a batch
@@ -158,7 +159,7 @@ cdef class Exchange:
     # --- what became of it
     cdef public object error         # GatewayError or None
     cdef object keepalive            # owns the memory that outputs point to
-    cdef TensorView* outputs         # arena; in the model's order
+    cdef TensorView* outputs         # arena; in the model's order; their names are output_names
     cdef int output_count
     cdef uint8_t* reply              # owned: malloc'ed, freed in __dealloc__; the encoded body
     cdef size_t reply_size
