@@ -208,6 +208,12 @@ class InternalError(GatewayError):
     code = "internal"
 
 
+class RecordCorrupt(InternalError):
+    """Bytes of the record that are not what was written: a damaged frame, segment or part."""
+
+    code = "record_corrupt"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake in a configuration: the file, the path inside it, what is wrong."""
