@@ -1,0 +1,34 @@
+"""Write the Python classes of proto/*.proto into gateway/serving/_generated (``make proto``).
+
+They live in a descriptor pool of their own: the protocol's clients (tritonclient, kserve) register the same names in
+the process-wide pool, and Python would refuse to import both.
+"""
+
+import sys
+from pathlib import Path
+
+from grpc_tools import protoc
+
+PROTO = Path(__file__).resolve().parent
+GENERATED = PROTO.parent / "gateway" / "serving" / "_generated"
+HEADER = "# Generated from proto/{proto} by `make proto`; do not edit.\n"
+
+
+def generate(into: Path) -> None:
+    """Write ``<name>_pb2.py`` and ``<name>_pb2.pyi`` for each proto into the folder ``into``."""
+    for proto in sorted(PROTO.glob("*.proto")):
+        arguments = ["protoc", f"-I{PROTO}", f"--python_out={into}", f"--pyi_out={into}", str(proto)]
+        if protoc.main(arguments) != 0:
+            sys.exit(f"protoc refuses {proto}")
+        for suffix in ("py", "pyi"):
+            file = into / f"{proto.stem}_pb2.{suffix}"
+            file.write_text(HEADER.format(proto=proto.name) + in_own_pool(file.read_text()))
+
+
+def in_own_pool(source: str) -> str:
+    """The generated module, registering its messages in a pool that nobody else uses."""
+    return source.replace("_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()")
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else GENERATED)
