@@ -1,7 +1,20 @@
 """OIP data types ↔ sizes and names, without Python objects."""
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t
-from libc.string cimport memcmp, strlen
+from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.string cimport strlen
+
+cdef enum:
+    LONGEST_NAME = 6                     # UINT16; its word has room for the length beside it
+
+
+# A name and its length in one word.
+cdef inline uint64_t name_word(const uint8_t* name, size_t n) noexcept nogil:
+    cdef uint64_t word = n
+    cdef size_t i
+    for i in range(n):
+        word = word << 8 | name[i]
+    return word
+
 
 cdef const char* NAMES[DTYPE_COUNT]
 NAMES[:] = [
@@ -10,6 +23,9 @@ NAMES[:] = [
 ]
 cdef size_t SIZES[DTYPE_COUNT]
 SIZES[:] = [0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 0, 2]
+cdef uint64_t WORDS[DTYPE_COUNT]         # the names again, as words: one compare each
+for number in range(DTYPE_COUNT):
+    WORDS[number] = name_word(<const uint8_t*>NAMES[number], strlen(NAMES[number]))
 
 
 cdef size_t dtype_itemsize(int32_t dtype) noexcept nogil:
@@ -21,9 +37,13 @@ cdef const char* dtype_name(int32_t dtype) noexcept nogil:
 
 
 cdef int32_t dtype_parse(const uint8_t* name, size_t n) noexcept nogil:
+    cdef uint64_t word
     cdef int32_t i
+    if n > LONGEST_NAME:
+        return DT_NONE
+    word = name_word(name, n)
     for i in range(1, DTYPE_COUNT):
-        if strlen(NAMES[i]) == n and memcmp(NAMES[i], name, n) == 0:
+        if WORDS[i] == word:
             return i
     return DT_NONE
 

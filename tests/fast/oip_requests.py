@@ -80,7 +80,7 @@ def requests(draw):
     elif flaw == 2 and request.inputs:
         request.inputs[0].shape.append(draw(st.sampled_from([-1, 2**62, 2**63 - 1, 0])))
     elif flaw == 3 and request.inputs:
-        request.inputs[-1].datatype = draw(st.sampled_from(["FP33", "", "fp32", "FP16", "INT8"]))
+        request.inputs[-1].datatype = draw(st.sampled_from(["FP33", "", "fp32", "FP32\0", "FP3", "UINT16X", "UINT640000", "FP16", "INT8"]))
     elif flaw == 4:
         add_parameters(request.parameters, draw(parameters))
     elif flaw == 5 and request.inputs:
