@@ -40,6 +40,7 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "counters": [],
     "key_hash": [],
     "slot_table": [],
+    "served": [],
     "batch": [],
     "pipeline": [],
 }
