@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -103,7 +104,7 @@ def _run(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(session.run(None, {"x": rows})[0])
 
 
-def _grpc_answer(pb2: Mapping[str, object], reply: bytes) -> tuple[str, NDArray[np.float32]]:
+def _grpc_answer(pb2: Any, reply: bytes) -> tuple[str, NDArray[np.float32]]:
     response = pb2.ModelInferResponse.FromString(reply[5:])
     return response.model_version, np.frombuffer(response.raw_output_contents[0], "<f4")
 

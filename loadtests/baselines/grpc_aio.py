@@ -1,12 +1,11 @@
 """Open Inference Protocol over ``grpc.aio``: protobuf, onnxruntime, uvloop; raw contents, one run a request.
 
-    .venv/bin/python -m loadtests.baselines.grpc_aio MODEL.onnx --port 9001
+.venv/bin/python -m loadtests.baselines.grpc_aio MODEL.onnx --port 9001
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import Any
 
 import grpc
@@ -26,7 +25,7 @@ pb2 = stubs.messages()
 pb2_grpc = stubs.service()
 
 
-class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc,name-defined]
     """One model; whatever name the request carries is answered by it."""
 
     def __init__(self, path: str) -> None:
@@ -34,7 +33,7 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self._run = session.run
         self._outputs = [output.name for output in session.get_outputs()]
 
-    async def ModelInfer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Answer one request by one run."""
         feeds = {
             tensor.name: np.frombuffer(raw, NUMPY[tensor.datatype]).reshape(tensor.shape)

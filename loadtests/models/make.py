@@ -1,6 +1,6 @@
 """Make the model repository of the load tests: seeded weights, so every machine serves the same numbers.
 
-    .venv/bin/python -m loadtests.models.make build/loadtests/models
+.venv/bin/python -m loadtests.models.make build/loadtests/models
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""``python -m loadtests`` is ``make bench``."""
+
+from loadtests.bench import main
+
+main()

@@ -1,0 +1,77 @@
+"""A small client's latency alone, and beside neighbours that take all they can get."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+from loadtests.arrivals import poisson_arrivals
+from loadtests.findings import Bench, Findings
+from loadtests.latency import Latency
+from loadtests.measure import WARM_UP_SECONDS, Client, connect
+from loadtests.outcome import LoadOutcome
+from loadtests.rounds import Figure
+from loadtests.scenario import Scenario
+
+OPEN_STREAMS = 64
+#: The neighbours' generators share the client's CPU with the small client and must not delay it.
+NEIGHBOUR_NICE = 15
+
+
+def run(scenario: Scenario, bench: Bench) -> Findings:
+    """Alternate rounds alone and beside the neighbours; the small client keeps to its schedule in both."""
+    findings = Findings()
+    alone: list[Latency] = []
+    beside: list[Latency] = []
+    neighbour_rates: list[float] = []
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(bench.gateway())
+        small = stack.enter_context(connect(server, scenario.load, streams=OPEN_STREAMS))
+        neighbours = [stack.enter_context(connect(server, spec)) for spec in scenario.neighbours]
+        for client in (small, *neighbours):
+            client.run(WARM_UP_SECONDS)
+        for number in range(scenario.rounds):
+            bench.say(f"round {number + 1} of {scenario.rounds}")
+            server.wait_until_recorded()
+            arrivals = poisson_arrivals(scenario.load.rate, scenario.seconds, seed=number)
+            alone.append(_percentiles(findings, small.run_open(arrivals)))
+            with _busy(neighbours, scenario.seconds) as outcomes:
+                beside.append(_percentiles(findings, small.run_open(arrivals)))
+            neighbour_rates.append(sum(outcome.rate for outcome in outcomes))
+            findings.void += [f"neighbour: {o.failed} failed, {o.lost} lost" for o in outcomes if o.failed or o.lost]
+    findings.figures = {
+        "solo_p50_us": Figure.of((latency.p50_us for latency in alone), "µs"),
+        "solo_p99_us": Figure.of((latency.p99_us for latency in alone), "µs"),
+        "beside_p50_us": Figure.of((latency.p50_us for latency in beside), "µs"),
+        "beside_p99_us": Figure.of((latency.p99_us for latency in beside), "µs"),
+        "neighbours_rate": Figure.of(neighbour_rates, "/s"),
+        "p99_growth": Figure.ratios([latency.p99_us for latency in beside], [latency.p99_us for latency in alone]),
+    }
+    return findings
+
+
+@contextlib.contextmanager
+def _busy(clients: list[Client], seconds: float) -> Iterator[list[LoadOutcome]]:
+    """The clients' closed loops in threads of their own, around the body; their outcomes are there after it."""
+    outcomes: list[LoadOutcome] = []
+
+    def press(client: Client) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NEIGHBOUR_NICE)
+        outcomes.append(client.run(seconds))
+
+    threads = [threading.Thread(target=press, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        yield outcomes
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def _percentiles(findings: Findings, outcome: LoadOutcome) -> Latency:
+    if outcome.failed or outcome.lost:
+        findings.void.append(f"small client: {outcome.failed} requests failed, {outcome.lost} were lost")
+    return outcome.percentiles
