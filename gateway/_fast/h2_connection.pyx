@@ -18,7 +18,7 @@ from gateway._fast.exchange cimport (
 )
 from gateway._fast.identifiers cimport write_uuid_text
 from gateway._fast.nghttp2 cimport *
-#TRACE
+from gateway._fast.trace_context cimport read_traceparent
 
 from gateway.core.errors import (
     GatewayError, InternalError, MethodUnimplemented, Overloaded, PayloadTooLarge, TransportViolation,
@@ -432,7 +432,7 @@ cdef class H2Connection(ReplyPort):
         elif same(name, name_size, "grpc-accept-encoding", 20) or same(name, name_size, "accept-encoding", 15):
             pass
         elif same(name, name_size, "traceparent", 11):
-            pass #read_traceparent(exchange, value, value_size)
+            read_traceparent(exchange, value, value_size)
         elif exchange.header_count < MAX_KEPT_HEADERS:
             exchange.keep_header(name, name_size, value, value_size)
         return 0

@@ -1,0 +1,52 @@
+# The spine of a worker (and of a scorer): admit, route, queue, run, commit, release. Everything around it is injected:
+# ports, lanes, ring, counters, the time. See docs/life_of_a_request.md.
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint64_t
+
+from gateway._fast.batch cimport Batch
+
+from gateway._fast.exchange cimport Exchange, ReplyPort, Span
+from gateway._fast.exchange_sink cimport ExchangeSink
+from gateway._fast.identifiers cimport IdGenerator
+from gateway._fast.record_ring cimport RingWriter
+from gateway._fast.served cimport ServedModel, ServedVersion
+
+cdef class Pipeline(ExchangeSink):
+    # --- injected
+    cdef object wake                 # () -> None: call step() soon; the loop's call_soon in a worker
+    cdef object placement            # serving.placement.place
+    cdef object inline_lane          # run(batch): now, on this thread
+    cdef object open_lane            # (version) -> a lane with submit(job): on another thread, then `completed`
+    cdef object scan_lane            # lane for bodies too large to scan on the loop
+    cdef RingWriter ring             # None: recording is off
+    cdef object counters
+    cdef IdGenerator ids
+    cdef dict grpc_status            # error code -> gRPC status number
+    cdef object on_epoch             # called at tick start when the epoch word is not the running snapshot's number
+    cdef const uint64_t* epoch       # borrowed: the shared control page; NULL = never changes
+    # --- the snapshot in force
+    cdef dict models                 # bytes -> ServedModel
+    cdef ServedModel last_model      # of the last request: most requests ask for the same
+    cdef readonly uint64_t snapshot
+    # --- work in hand
+    cdef object ready                # deque of ServedVersions with something to run, one turn each
+    cdef list dirty                  # ports to flush at the end of this tick
+    cdef list unsynced               # exchanges that wait for their frame's fdatasync, by sequence
+    cdef bint scheduled              # wake() was called and step() has not begun
+    cdef readonly int64_t in_flight  # exchanges submitted and not yet released
+    cdef public bint draining
+    cdef public int64_t queue_limit  # exchanges that may wait for one version
+    cdef public int64_t tick_ns      # inline work of one tick
+    cdef public size_t scan_inline_bytes
+    cdef public int64_t now_ns       # CLOCK_MONOTONIC at the start of the tick
+
+    cdef int admit(self, Exchange exchange) except -1
+    cdef int line_up(self, ServedVersion version) except -1
+    cdef int status_of(self, object error) except -1
+    cdef ServedModel find_model(self, Span name)
+    cdef int start(self, ServedVersion version, int64_t* spent) except -1
+    cdef int settle(self, Batch batch) except -1
+    cdef int finish(self, Exchange exchange) except -1
+    cdef int commit(self, Exchange exchange, ServedVersion version) except -1
+    cdef int release(self, Exchange exchange) except -1
+    cdef int schedule(self) except -1

@@ -1,0 +1,331 @@
+"""The spine: what happens to an exchange between its transport and its transport.
+
+``step(now)`` is the only thing that moves work; transports and lanes only add to it (``submit``, ``completed``) and ask
+for a step. With ports, lanes, ring and time injected, the same object runs under uvloop, under the seeded simulator and
+in a scorer.
+"""
+from collections import deque
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp
+
+from gateway._fast.clock cimport monotonic_ns, wall_ns
+from gateway._fast.exchange cimport (
+    COMMITTED, DONE, FORM_RAW, PRIMARY, QUEUED, RECEIVED, RECORD_COMMITTED, RECORD_SYNCED, RUNNING, SHADOW, UNLOGGED,
+    span_text,
+)
+from gateway._fast.served cimport DURABILITY_FSYNC
+from gateway._fast.tensor_binding cimport InputTable
+
+from gateway.core.errors import Cancelled, Draining, GatewayError, InternalError, ModelNotFound, Overloaded
+
+cdef enum:
+    TICK_NS = 500000             # inline work of one tick; what is left waits for the sockets once more
+    SCAN_INLINE_BYTES = 65536    # a larger body is scanned on a lane: about 200 µs of JSON
+    QUEUE_LIMIT = 8192
+
+
+cdef class ScanJob:
+    """A large body to be scanned away from the loop."""
+
+    cdef readonly Exchange exchange
+    cdef readonly int result
+
+    def __init__(self, Exchange exchange not None):
+        self.exchange = exchange
+
+    def run(self):
+        """Scan without the GIL; the pipeline settles the result."""
+        cdef Exchange exchange = self.exchange
+        cdef int result
+        with nogil:
+            result = exchange.dialect.scan(exchange)
+        self.result = result
+
+
+cdef class Pipeline(ExchangeSink):
+    """Route, queue, run, commit and release exchanges; single-threaded, driven by :meth:`step`."""
+
+    def __init__(self, *, wake, placement, inline_lane, open_lane, scan_lane, RingWriter ring, counters,
+                 dict grpc_status not None, IdGenerator ids=None, on_epoch=None):
+        self.wake = wake
+        self.placement = placement
+        self.inline_lane = inline_lane
+        self.open_lane = open_lane
+        self.scan_lane = scan_lane
+        self.ring = ring
+        self.counters = counters
+        self.grpc_status = grpc_status
+        self.ids = IdGenerator() if ids is None else ids
+        self.on_epoch = on_epoch
+        self.models = {}
+        self.ready = deque()
+        self.dirty = []
+        self.unsynced = []
+        self.tick_ns = TICK_NS
+        self.scan_inline_bytes = SCAN_INLINE_BYTES
+        self.queue_limit = QUEUE_LIMIT
+
+    def adopt(self, uint64_t number, dict models not None):
+        """Serve snapshot ``number`` from now on: ``{name: ServedModel}``. Exchanges already routed keep their version."""
+        self.snapshot = number
+        self.models = {name.encode(): model for name, model in models.items()}
+        self.last_model = None
+
+    def watch_epoch(self, size_t address):
+        """Compare the shared epoch word at ``address`` (kept mapped by the caller) with the snapshot at each step."""
+        self.epoch = <const uint64_t*>address
+
+    # In: what transports and lanes add.
+
+    cdef int submit(self, Exchange exchange) except -1:
+        self.in_flight += 1
+        if exchange.error is None:
+            if self.draining:
+                exchange.fail(Draining("the server is stopping", hint="retry: another connection reaches a new one"))
+            elif exchange.body_size > self.scan_inline_bytes:
+                return self.scan_lane.submit(ScanJob(exchange))
+            elif exchange.dialect.scan(exchange) < 0:
+                exchange.dialect.settle(exchange)
+        return self.admit(exchange)
+
+    def completed(self, list jobs not None):
+        """Jobs that lanes have finished, in any order."""
+        cdef Batch batch
+        cdef ScanJob scan
+        self.now_ns = monotonic_ns()
+        for job in jobs:
+            if isinstance(job, Batch):
+                batch = <Batch>job
+                batch.version.running -= 1
+                batch.version.cost.observe(batch.rows, batch.features_ns + batch.infer_ns)
+                self.settle(batch)
+                self.line_up(batch.version)
+            else:
+                scan = <ScanJob>job
+                if scan.result < 0:
+                    scan.exchange.dialect.settle(scan.exchange)
+                self.admit(scan.exchange)
+        self.flush_ports()
+
+    cdef object lookup(self, Span model, Span version):
+        cdef ServedModel served = self.find_model(model)
+        cdef ServedVersion named = served.named(version) if served is not None else None
+        return named.inputs if named is not None else None
+
+    cdef int flush_soon(self, ReplyPort port) except -1:
+        self.dirty.append(port)
+        return self.schedule()
+
+    cdef int schedule(self) except -1:
+        if not self.scheduled:
+            self.scheduled = True
+            self.wake()
+        return 0
+
+    # Admission: a scanned exchange finds its version, is checked against it and joins its queue.
+
+    cdef int admit(self, Exchange exchange) except -1:
+        cdef ServedModel model
+        cdef ServedVersion version = None
+        cdef InputTable inputs
+        if exchange.role == PRIMARY:
+            self.ids.write_prediction_id(exchange.prediction_id, exchange.arrival_unix_ns)
+        if not exchange.traced:
+            self.ids.write_trace_id(exchange.trace_id)
+            exchange.trace_flags = 1
+        self.ids.write_span_id(exchange.span_id)
+        exchange.snapshot = self.snapshot
+        model = self.find_model(exchange.model_name)
+        if model is None:
+            if exchange.error is None:
+                exchange.fail(ModelNotFound(
+                    f"Request for unknown model: '{span_text(exchange.model_name)}' is not found"))
+            return self.finish(exchange)
+        if exchange.error is None:
+            version = model.route(exchange)
+        if version is None:
+            exchange.version = model.unrouted
+            return self.finish(exchange)
+        inputs = version.raw_inputs if exchange.raw_features else version.inputs
+        if inputs.bind(exchange) < 0:
+            inputs.settle(exchange)
+            return self.finish(exchange)
+        if version.waiting_count() >= self.queue_limit:
+            exchange.fail(Overloaded(f"Exceeds maximum queue size: {self.queue_limit} requests wait for model "
+                                     f"'{model.name}' version {version.version}", hint="retry with back-off"))
+            return self.finish(exchange)
+        exchange.queued_ns = self.now_ns if self.now_ns > exchange.arrival_ns else exchange.arrival_ns
+        version.enqueue(exchange)
+        return self.line_up(version)
+
+    cdef ServedModel find_model(self, Span name):
+        cdef ServedModel model = self.last_model
+        if model is not None and <size_t>PyBytes_GET_SIZE(model.name_text) == name.n and memcmp(
+                PyBytes_AS_STRING(model.name_text), name.at, name.n) == 0:
+            return model
+        if name.at == NULL:
+            return None
+        model = self.models.get(PyBytes_FromStringAndSize(<char*>name.at, <Py_ssize_t>name.n))
+        if model is not None:
+            self.last_model = model
+        return model
+
+    cdef int line_up(self, ServedVersion version) except -1:
+        # A place in the ready line for a version that can start a batch: one that is not on a lane already.
+        if not version.listed and not version.running and version.waiting_count():
+            version.listed = True
+            self.ready.append(version)
+            self.schedule()
+        return 0
+
+    # The tick.
+
+    def step(self, int64_t now_ns):
+        """Start what is ready within the tick's budget, release what was synced, flush. Returns whether work is left."""
+        cdef int64_t spent = 0
+        self.scheduled = False
+        self.now_ns = now_ns
+        if self.epoch != NULL and self.epoch[0] != self.snapshot:
+            self.on_epoch()
+        while self.ready and spent < self.tick_ns:
+            self.start(<ServedVersion>self.ready.popleft(), &spent)
+        if self.unsynced:
+            self.release_synced()
+        self.flush_ports()
+        if self.ready:
+            self.schedule()
+        return bool(self.ready)
+
+    cdef int start(self, ServedVersion version, int64_t* spent) except -1:
+        # One turn of a version: its allowance of measured time, so that models share the loop evenly.
+        cdef Batch batch
+        cdef Exchange exchange
+        cdef list taken, dropped = []
+        cdef int64_t allowance = version.account.begin_turn()
+        cdef int64_t used = 0
+        version.listed = False
+        while used < allowance and spent[0] < self.tick_ns:
+            taken = version.take(self.now_ns, dropped)
+            for exchange in dropped:
+                self.finish(exchange)
+            dropped.clear()
+            if taken is None:
+                break
+            batch = Batch.of(version, taken)
+            for exchange in taken:
+                exchange.state = RUNNING
+                exchange.started_ns = self.now_ns
+            if self.placement(version, batch.rows) == "thread":
+                batch.off_loop = True
+                version.running += 1
+                if version.lane is None:
+                    version.lane = self.open_lane(version)
+                version.lane.submit(batch)
+                break                           # its queue fills until the lane is free: the next batch
+            self.inline_lane.run(batch)
+            version.cost.observe(batch.rows, batch.features_ns + batch.infer_ns)
+            used += batch.features_ns + batch.infer_ns
+            spent[0] += batch.features_ns + batch.infer_ns
+            self.settle(batch)
+        version.account.end_turn(used, version.waiting_count() > 0)
+        return self.line_up(version)
+
+    cdef int settle(self, Batch batch) except -1:
+        cdef Exchange exchange
+        if self.counters is not None:
+            self.counters.count_run(batch.version.counters, batch.rows, batch.infer_ns)
+        for exchange in batch.exchanges:
+            self.finish(exchange)
+        return 0
+
+    # Out: outputs or error → frame in the ring → reply.
+
+    cdef int finish(self, Exchange exchange) except -1:
+        cdef ServedVersion version = <ServedVersion>exchange.version
+        exchange.state = DONE
+        exchange.done_ns = monotonic_ns() if exchange.started_ns == 0 else (
+            exchange.started_ns + exchange.features_ns + exchange.infer_ns)
+        if exchange.cancelled:
+            exchange.fail(Cancelled("the caller cancelled"))
+        if exchange.error is None and exchange.reply == NULL:
+            try:
+                exchange.dialect.write_reply(exchange)
+            except GatewayError as error:
+                exchange.fail(error)
+        if version is None:
+            if self.counters is not None:
+                self.counters.count_refusal(exchange.error.code)
+            exchange.state = COMMITTED
+            return self.release(exchange)
+        self.commit(exchange, version)
+        if version.durability == DURABILITY_FSYNC and exchange.record_state == RECORD_COMMITTED:
+            self.unsynced.append(exchange)
+            return self.schedule()
+        return self.release(exchange)
+
+    cdef int commit(self, Exchange exchange, ServedVersion version) except -1:
+        # The frame comes before the reply: whoever has an answer can find its record.
+        cdef int status = self.status_of(exchange.error)
+        exchange.record_state = UNLOGGED
+        if version.recording and self.ring is not None:
+            exchange.seq = self.ring.commit(exchange, version.schema, status, &version.policy)
+            if exchange.seq >= 0:
+                exchange.record_state = RECORD_COMMITTED
+            else:
+                self.ring.note_unlogged(1)
+                if version.fail_closed and exchange.error is None:
+                    exchange.fail(Overloaded("the record is full and this model does not answer unrecorded"))
+                    status = self.status_of(exchange.error)
+        exchange.state = COMMITTED
+        if self.counters is not None:
+            self.counters.count_request(
+                version.counters, status, exchange.rows, exchange.started_ns - exchange.queued_ns
+                if exchange.started_ns else 0, exchange.features_ns, exchange.infer_ns,
+                exchange.done_ns - exchange.arrival_ns)
+        return 0
+
+    cdef int status_of(self, object error) except -1:
+        return 0 if error is None else self.grpc_status[error.code]
+
+    cdef int release(self, Exchange exchange) except -1:
+        cdef ReplyPort port = exchange.port
+        cdef bint flushing = port.flush_wanted
+        exchange.port = None
+        self.in_flight -= 1
+        port.send_reply(exchange)
+        if port.flush_wanted and not flushing:
+            self.dirty.append(port)
+            self.schedule()
+        return 0
+
+    def release_synced(self):
+        """Answer the exchanges whose frames have reached the disk."""
+        cdef Exchange exchange
+        cdef int64_t synced = self.ring.synced_seq()
+        cdef Py_ssize_t n = 0
+        for exchange in self.unsynced:
+            if exchange.seq > synced:
+                break
+            exchange.record_state = RECORD_SYNCED
+            self.release(exchange)
+            n += 1
+        del self.unsynced[:n]
+
+    @property
+    def awaiting_sync(self):
+        """Exchanges whose reply waits for the disk."""
+        return len(self.unsynced)
+
+    def flush_ports(self):
+        """One write for each port that was given replies since the last flush."""
+        cdef ReplyPort port
+        cdef list dirty = self.dirty
+        if dirty:
+            self.dirty = []
+            for port in dirty:
+                if port.flush_wanted:
+                    port.flush()
+
+    def __repr__(self):
+        return f"<Pipeline snapshot={self.snapshot} in_flight={self.in_flight} ready={len(self.ready)}>"

@@ -1,0 +1,1 @@
+"""The request's road: connections, protocols, routing, lanes, commit."""

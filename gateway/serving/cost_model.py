@@ -1,0 +1,50 @@
+"""What a run of a version costs: ``a + b·rows``, learned from its runs. Pure."""
+
+from __future__ import annotations
+
+#: How fast old runs are forgotten: a run's weight falls to 1/e after 50 more.
+FORGET = 0.98
+#: A run that took this many times its prediction is taken for a disturbance, and counts as this much.
+OUTLIER = 4.0
+
+
+class CostModel:
+    """Exponentially weighted least squares of nanoseconds over rows.
+
+    Sums ``Σw, Σwx, Σwy, Σwxx, Σwxy`` give intercept and slope of weighted linear regression in constant time and space.
+    """
+
+    __slots__ = ("_fixed_ns", "_row_ns", "_sums", "runs")
+
+    def __init__(self) -> None:
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._fixed_ns = 0.0
+        self._row_ns = 0.0
+        self.runs = 0
+
+    def observe(self, rows: int, took_ns: int) -> None:
+        """Learn from one run of ``rows`` rows that took ``took_ns`` nanoseconds."""
+        took = float(took_ns)
+        if self.runs >= 10:
+            took = min(took, OUTLIER * self.predict(rows))
+        weight, x, y, xx, xy = self._sums
+        weight = weight * FORGET + 1.0
+        x = x * FORGET + rows
+        y = y * FORGET + took
+        xx = xx * FORGET + rows * rows
+        xy = xy * FORGET + rows * took
+        self._sums = (weight, x, y, xx, xy)
+        self.runs += 1
+        spread = weight * xx - x * x
+        mean = y / weight
+        # All runs of nearly one size tell nothing about the slope: charge their mean.
+        slope = (weight * xy - x * y) / spread if spread > 1e-3 * weight * xx else 0.0
+        self._row_ns = min(max(slope, 0.0), y / x if x else 0.0)
+        self._fixed_ns = max(mean - self._row_ns * (x / weight), 0.0)
+
+    def predict(self, rows: int) -> float:
+        """Nanoseconds that a run of ``rows`` rows will take; 0 before the first run."""
+        return self._fixed_ns + self._row_ns * rows
+
+    def __repr__(self) -> str:
+        return f"<CostModel {self._fixed_ns / 1e3:.1f} µs + {self._row_ns / 1e3:.2f} µs/row runs={self.runs}>"

@@ -1,0 +1,138 @@
+"""A version's folder → a ServedVersion: session, feature plan, input tables, warm-up, costs.
+
+Runs off the loop: sessions are made here and freed when the last request that points to them is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway._fast.feature_plan import FeaturePlan
+from gateway._fast.oip_wire import ReplyTemplate
+from gateway._fast.served import ServedVersion
+from gateway._fast.tensor_binding import InputTable
+from gateway.core.errors import GatewayError
+from gateway.core.tensors import DataType, TensorSpec
+from gateway.serving.cost_model import CostModel
+from gateway.serving.fair_share import Account
+from gateway.serving.session import Graph, Session, open_session, warm_up
+
+MODEL_FILE = "model.onnx"
+#: Timed runs after the first, to know where a version belongs before its first request.
+TIMED_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEntry:
+    """One version as the snapshot names it."""
+
+    model: str
+    version: str
+    path: Path
+    digest: str
+    max_rows: int
+    lane: str
+    features: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, model: str, document: dict[str, Any], version: str) -> VersionEntry:
+        """From the model's part of a snapshot document."""
+        entry = document["versions"][version]
+        return cls(
+            model=model,
+            version=version,
+            path=Path(entry["path"]),
+            digest=entry["digest"],
+            max_rows=document.get("batching", {}).get("max_rows", 128),
+            lane=entry.get("lane", "auto"),
+            features=entry.get("features"),
+        )
+
+
+def load_version(entry: VersionEntry) -> ServedVersion:
+    """Load, compile and warm one version. Raises GatewayError: LoadFailed or ConfigurationError."""
+    session = open_session(entry.path / MODEL_FILE)
+    graph = session.graph
+    batchable = graph.batchable and entry.max_rows > 1
+    plan = _plan(entry, graph)
+    raw = _table(entry, graph, list(graph.inputs), batchable=batchable)
+    inputs = raw if plan is None else _column_table(entry, graph, plan)
+    served = ServedVersion(
+        model=entry.model,
+        version=entry.version,
+        digest=entry.digest,
+        inputs=inputs,
+        raw_inputs=raw,
+        plan=plan,
+        session=session,
+        graph_inputs=list(graph.inputs),
+        graph_outputs=list(graph.outputs),
+        batchable=batchable,
+        max_rows=entry.max_rows,
+        reply_template=ReplyTemplate(entry.model, entry.version, list(graph.outputs)),
+        cost=CostModel(),
+        account=Account(),
+    )
+    served.placement = entry.lane
+    _warm(served, session, entry.max_rows if batchable else 1)
+    return served
+
+
+def _plan(entry: VersionEntry, graph: Graph) -> FeaturePlan | None:
+    if entry.features is None:
+        return None
+    # Imported here: a worker without feature plans does without pydantic.
+    from gateway.config.features import FeatureSpec  # noqa: PLC0415
+    from gateway.features.compiler import compile_plan  # noqa: PLC0415
+
+    return compile_plan(FeatureSpec.model_validate(entry.features), entry.path, list(graph.inputs))
+
+
+def _table(entry: VersionEntry, graph: Graph, specs: list[TensorSpec], *, batchable: bool) -> InputTable:
+    return InputTable(entry.model, specs, outputs=[spec.name for spec in graph.outputs], batchable=batchable)
+
+
+def _column_table(entry: VersionEntry, graph: Graph, plan: FeaturePlan) -> InputTable:
+    accepts = [set(plan.accepted_dtypes(i)) for i in range(plan.column_count)]
+    return InputTable(
+        entry.model,
+        plan.column_specs,
+        outputs=[spec.name for spec in graph.outputs],
+        batchable=True,
+        columns=True,
+        accepts=accepts,
+    )
+
+
+def _warm(served: ServedVersion, session: Session, most_rows: int) -> None:
+    sizes = sorted({1, most_rows})
+    for rows in sizes:
+        warm_up(session, rows)
+    for rows in sizes * TIMED_RUNS:
+        started = time.monotonic_ns()
+        warm_up(session, rows)
+        served.cost.observe(rows, time.monotonic_ns() - started)
+
+
+def describe(served: ServedVersion | GatewayError, took_ms: float) -> dict[str, Any]:
+    """A version's part of the answer to PREPARE."""
+    if isinstance(served, GatewayError):
+        return {"ok": False, "reason": str(served)}
+    return {
+        "ok": True,
+        "inputs": [spec_json(spec) for spec in served.inputs.specs],
+        "outputs": [spec_json(spec) for spec in served.outputs],
+        "batchable": served.batchable,
+        "load_ms": round(took_ms, 1),
+        "cost": {"row_us": round(served.cost.predict(1) / 1e3, 1)},
+    }
+
+
+def spec_json(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor spec as JSON."""
+    return {"name": spec.name, "datatype": DataType(spec.datatype).name, "shape": list(spec.shape)} | (
+        {"optional": True} if spec.optional else {}
+    )
