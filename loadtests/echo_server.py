@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 import uvloop
+
 from gateway._fast.echo_sink import EchoSink, plain_dialect
 from gateway._fast.h2_connection import H2Connection, H2Service
 
