@@ -11,14 +11,14 @@ cdef enum:
     BLOCK_ROWS = 64                    # rows per pass; the registers of a block (4 KB each) stand on the stack
     DTYPE_MICROSECONDS = 64            # INT64 microseconds since the epoch: how Python hands over datetime64; never sent
 
-cdef enum ColumnType:                  # == gateway.features.steps.Kind
+cpdef enum ColumnType:
     COLUMN_FLOAT = 0
     COLUMN_INT = 1
     COLUMN_BOOL = 2
     COLUMN_STRING = 3
     COLUMN_TIMESTAMP = 4
 
-cdef enum Failure:                     # why a row failed; words for each in feature_plan.pyx
+cpdef enum Failure:                     # why a row failed; words for each in feature_plan.pyx
     FAILURE_NONE = 0
     FAILURE_ABSENT = 1                 # a required column was not sent
     FAILURE_DTYPE = 2                  # a data type that the column does not take
@@ -30,7 +30,7 @@ cdef enum Failure:                     # why a row failed; words for each in fea
     FAILURE_TIMESTAMP = 8              # no ISO 8601 instant, or outside years 0001 to 9999
     FAILURE_NO_INT64 = 9               # missing, on its way into an int64 output
 
-cdef enum Operation:                   # register -> register; see the function of the same name
+cpdef enum Operation:                   # register -> register; see the function of the same name
     OP_TO_NUMBER = 0                   # integer -> number
     OP_FILL_NUMBER = 1                 # missing -> a
     OP_FILL_INTEGER = 2                # missing -> i
@@ -66,7 +66,7 @@ cdef enum TimestampPart:               # == order of gateway.config.features.TIM
     PART_IS_WEEKEND = 12
     PART_EPOCH_SECONDS = 13
 
-cdef enum Emission:                    # how a chain's register becomes elements of its output
+cpdef enum Emission:                    # how a chain's register becomes elements of its output
     EMIT_NUMBER = 0                    # one element
     EMIT_INTEGER = 1                   # one element
     EMIT_ONE_HOT = 2                   # `width` elements; none set for missing
@@ -173,6 +173,7 @@ cdef class FeaturePlan:
     cdef readonly list output_specs    # core.tensors.TensorSpec
     cdef list expectations             # per column, {failure kind: what was expected}
     cdef list column_names
+    cdef readonly list column_types    # ColumnType of each
 
     # Fill `outputs[i]` (caller-owned, aligned to its elements, rows * outputs[i].width of them) from `columns` (in plan
     # order). Returns how many rows failed. `errors` has one entry a row; a failed row's outputs are zeros.

@@ -1,0 +1,118 @@
+"""Columns as training code has them (pandas, object arrays, lists) → arrays and lists that the loop can borrow."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway._fast.feature_plan import MISSING_INTEGER
+from gateway.core.errors import FeatureInputInvalid
+from gateway.features.steps import Kind
+
+#: What the loop borrows: a native array, a list of texts, or microseconds since the epoch in a tuple of one.
+Plain = npt.NDArray[Any] | list[Any] | tuple[npt.NDArray[np.int64]]
+
+
+def plain_column(name: str, values: Any, kind: Kind) -> Plain:
+    """``values`` of column ``name`` as the loop takes them. FeatureInputInvalid if they cannot be rows of ``kind``."""
+    array = _one_dimension(name, values)
+    match array.dtype.kind:
+        case "M":
+            return (array.astype("datetime64[us]").astype(np.int64),)
+        case "O" | "U" | "S" | "T":
+            return _plain_objects(name, array.tolist(), kind)
+        case "b" | "i" | "u" | "f":
+            native = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+            return np.ascontiguousarray(array, native)
+    raise FeatureInputInvalid(f"column {name!r}: expected {kind} values, came an array of {array.dtype}")
+
+
+def _one_dimension(name: str, values: Any) -> npt.NDArray[Any]:
+    rows = values.to_numpy() if hasattr(values, "to_numpy") else values
+    # A sequence as objects, so that numpy does not make texts of unlike values.
+    array: npt.NDArray[Any] = rows if isinstance(rows, np.ndarray) else np.fromiter(_sequence(name, rows), dtype=object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise FeatureInputInvalid(
+            f"column {name!r}: expected an array of shape [rows] or [rows, 1], came {list(array.shape)}"
+        )
+    return array
+
+
+def _sequence(name: str, values: Any) -> list[Any]:
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        raise FeatureInputInvalid(f"column {name!r}: expected an array or a sequence of rows, came {values!r:.60}")
+    return list(values)
+
+
+def _plain_objects(name: str, values: list[Any], kind: Kind) -> Plain:
+    if kind == Kind.STRING or (kind == Kind.TIMESTAMP and not _all_numbers(values)):
+        return [_plain_text(name, row, value, kind) for row, value in enumerate(values)]
+    if kind == Kind.FLOAT:
+        return np.array([_plain_float(name, row, value) for row, value in enumerate(values)], np.float64)
+    if any(isinstance(value, float) and value % 1 for value in values if not is_missing(value)):
+        # A fraction among integers: as float64 the loop tells which row.
+        return np.array([_plain_float(name, row, value) for row, value in enumerate(values)], np.float64)
+    return np.array([_plain_int(name, row, value, kind) for row, value in enumerate(values)], np.int64)
+
+
+def _all_numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values if not is_missing(value))
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN, NaT or pandas.NA."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # noqa: PLR0124 - what NaN and NaT have in common
+    except TypeError:
+        return True  # pandas.NA is neither equal nor unequal
+
+
+def _plain_text(name: str, row: int, value: Any, kind: Kind) -> str | bytes | None:
+    if is_missing(value):
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    if kind == Kind.TIMESTAMP and isinstance(value, date):
+        return value.isoformat()
+    raise _unfit(name, row, value, kind)
+
+
+def _plain_float(name: str, row: int, value: Any) -> float:
+    if is_missing(value):
+        return float("nan")
+    try:
+        number = float(value) if not isinstance(value, str | bytes) else None
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise _unfit(name, row, value, Kind.FLOAT)
+    return number
+
+
+def _plain_int(name: str, row: int, value: Any, kind: Kind) -> int:
+    if is_missing(value):
+        return MISSING_INTEGER
+    try:
+        whole = int(value) if not isinstance(value, str | bytes) else None
+    except (TypeError, ValueError, OverflowError):
+        whole = None
+    if whole is None or not -(2**63) < whole < 2**63:
+        raise _unfit(name, row, value, kind)
+    return whole
+
+
+def _unfit(name: str, row: int, value: object, kind: Kind) -> FeatureInputInvalid:
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return FeatureInputInvalid(
+        f"row {row}: column {name!r}: expected {kind} values, came {shown}", row=row, column=name
+    )
