@@ -1,0 +1,67 @@
+"""The command lines of the processes that the supervisor starts. Standard library only.
+
+Every child gets ``--life-fd``: the read end of a pipe whose write end only the supervisor holds. When it reads
+end-of-file the supervisor is dead, and the child drains and exits. Children run in a session of their own, so a
+Ctrl-C in the terminal reaches the supervisor alone; SIGTERM asks them to drain.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.process.supervisor_settings import SupervisorSettings
+from gateway.process.worker_set import CONTROL, RECORDER, SCORER, WORKER, Member
+
+RECOVERY, RINGS = "recovery", "rings"  # run once, before the rest
+
+
+class ChildPlace(NamedTuple):
+    """What a child needs besides the settings: descriptors that it inherits, and where shared memory is."""
+
+    shm_dir: str
+    life_fd: int
+    handoff_fd: int = -1
+    admin_fd: int = -1
+
+
+CommandOf = Callable[[Member, SupervisorSettings, ChildPlace], list[str]]
+
+
+def command_line(member: Member, settings: SupervisorSettings, place: ChildPlace) -> list[str]:
+    """The program and arguments of one child."""
+    return [sys.executable, "-m", f"gateway.process.{_MODULES[member.role]}", *arguments(member, settings, place)]
+
+
+def arguments(member: Member, settings: SupervisorSettings, place: ChildPlace) -> list[str]:
+    """The arguments alone; a test puts a program of its own before them."""
+    config = ["--config", settings.config_path]
+    record = ["--state-dir", settings.state_dir, "--shm-dir", place.shm_dir]
+    index = ["--index", str(member.number)]
+    life = ["--life-fd", str(place.life_fd)]
+    if member.role == CONTROL:
+        return [*config, "--admin-fd", str(place.admin_fd), *life]
+    if member.role == WORKER:
+        return [*config, *index, "--handoff-fd", str(place.handoff_fd), *life]
+    if member.role == SCORER:
+        return [*config, *index, *life]
+    if member.role == RECORDER:
+        return [*record, *_rings(settings.rings_of_recorder(member.number)), *index, *life]
+    if member.role == RECOVERY:
+        return ["--recover", *record, *life]
+    return [*config, "--shm-dir", place.shm_dir, *_rings(settings.rings)]
+
+
+_MODULES = {
+    CONTROL: "control",
+    WORKER: "worker",
+    SCORER: "scorer",
+    RECORDER: "recorder",
+    RECOVERY: "recorder",
+    RINGS: "create_rings",
+}
+
+
+def _rings(names: list[str]) -> list[str]:
+    return [argument for name in names for argument in ("--ring", name)]
