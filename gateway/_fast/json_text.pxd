@@ -7,7 +7,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcmp, strlen
 
-from gateway._fast.exchange cimport Exchange, Mistake, Span
+from gateway._fast.exchange cimport Exchange, Mistake, Span, TensorView
 
 cdef enum:
     DEPTH_LIMIT = 100
@@ -78,6 +78,10 @@ cdef int next_member(Reader* reader, Exchange exchange, bint* begun, Span* key) 
 cdef int read_string(Reader* reader, Exchange exchange, Span* text) noexcept nogil
 # The same written to `out`, which needs as many bytes as the token has. Returns the end of what was written.
 cdef uint8_t* copy_string(Reader* reader, uint8_t* out) noexcept nogil
+# The same in two steps: check the string and pass it, `raw` being what stands between its quotes; then write its text,
+# which is never longer. Returns the end.
+cdef int scan_string(Reader* reader, Span* raw, bint* escaped) noexcept nogil
+cdef uint8_t* unescape(Span raw, uint8_t* out) noexcept nogil
 # true or false; `key` names it if it is neither.
 cdef int read_bool(Reader* reader, const char* key, bint* value) noexcept nogil
 # A non-negative integer; `key` names it if it is none.
@@ -91,11 +95,16 @@ cdef int skip_value(Reader* reader) noexcept nogil
 cdef ScalarResult read_scalar(Reader* reader, int32_t dtype, uint8_t* out) noexcept nogil
 # The value at the reader, cut to what a message should quote.
 cdef Span shown_token(Reader* reader) noexcept nogil
+cdef str shown_words(Span token)
 
 cdef inline bint is_text(Span span, const char* text) noexcept nogil:
     return span.n == strlen(text) and memcmp(span.at, text, span.n) == 0
 
-cdef Span static_span(const char* text) noexcept nogil
+cdef inline Span static_span(const char* text) noexcept nogil:
+    cdef Span span
+    span.at = <const uint8_t*>text
+    span.n = strlen(text)
+    return span
 
 # Words for the mistakes listed above; None for the dialects' own.
 cdef object json_error(Exchange exchange)
@@ -110,3 +119,7 @@ cdef inline size_t string_room(size_t n) noexcept nogil:
 cdef uint8_t* write_string(uint8_t* out, const uint8_t* text, size_t n) noexcept nogil
 cdef uint8_t* write_scalar(uint8_t* out, int32_t dtype, const uint8_t* element) noexcept nogil
 cdef bint is_utf8(const uint8_t* text, size_t n) noexcept nogil
+# Whether the tensor can be written as JSON: no FP16 or BF16, and BYTES only where they are UTF-8.
+cdef bint has_json_form(const TensorView* view) noexcept nogil
+# The body of a failed exchange's reply: {"error": "…"}.
+cdef int write_error_reply(Exchange exchange) except -1

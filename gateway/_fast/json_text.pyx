@@ -1,7 +1,7 @@
 """JSON text, read and written in place."""
 from libc.math cimport NAN, isinf
 from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
-from libc.string cimport memcmp, memcpy, strlen
+from libc.string cimport memcmp, memcpy
 
 from gateway._fast.decimal_text cimport (
     NUMBER_FRACTION,
@@ -19,7 +19,10 @@ from gateway._fast.decimal_text cimport (
     write_uint64,
 )
 from gateway._fast.dtypes cimport (
+    DT_BF16,
     DT_BOOL,
+    DT_BYTES,
+    DT_FP16,
     DT_FP32,
     DT_FP64,
     DT_INT8,
@@ -31,7 +34,7 @@ from gateway._fast.dtypes cimport (
     DT_UINT32,
     DT_UINT64,
 )
-from gateway._fast.exchange cimport Exchange, Mistake, Span, span_text
+from gateway._fast.exchange cimport Exchange, Mistake, Span, TensorView, span_text
 from gateway._fast.inflate cimport (
     CODING_GZIP,
     CODING_IDENTITY,
@@ -60,13 +63,6 @@ cdef uint64_t uint_high[15]          # of the unsigned
 
 
 # Mistakes
-
-
-cdef Span static_span(const char* text) noexcept nogil:
-    cdef Span span
-    span.at = <const uint8_t*>text
-    span.n = strlen(text)
-    return span
 
 
 cdef int note(Reader* reader, int32_t kind, Span name, Span other, int64_t expected, int64_t got) noexcept nogil:
@@ -105,6 +101,11 @@ cdef Span shown_token(Reader* reader) noexcept nogil:
         if quoted and c == c'"' and token.n > 1:
             break
     return token
+
+
+cdef str shown_words(Span token):
+    """An offending value as sent; control characters do not get through."""
+    return ascii(token.at[:token.n].decode("utf-8", "replace")).strip("'") if token.n else "nothing"
 
 
 # The document
@@ -672,6 +673,34 @@ cdef inline uint64_t load_unsigned(int32_t dtype, const uint8_t* element) noexce
         memcpy(&quarter, element, 2)
         return quarter
     return element[0]
+
+
+cdef bint has_json_form(const TensorView* view) noexcept nogil:
+    cdef const uint8_t* at = view.data
+    cdef uint32_t length
+    cdef int64_t i
+    if view.dtype != DT_BYTES:
+        return view.dtype != DT_FP16 and view.dtype != DT_BF16
+    for i in range(view.elements):
+        memcpy(&length, at, 4)
+        if not is_utf8(at + 4, length):
+            return False
+        at += 4 + length
+    return True
+
+
+cdef int write_error_reply(Exchange exchange) except -1:
+    cdef bytes text = str(exchange.error).encode("utf-8", "replace")
+    cdef size_t n = len(text)
+    cdef uint8_t* begin = exchange.reserve_reply(string_room(n) + 16)
+    cdef uint8_t* out
+    memcpy(begin, b'{"error":', 9)
+    out = write_string(begin + 9, <const uint8_t*><char*>text, n)
+    out[0] = c'}'
+    out += 1
+    exchange.reply_size = out - begin
+    exchange.reply_json_size = 0
+    return 0
 
 
 # Tables, once

@@ -33,6 +33,3 @@ cdef class InferDialect(Dialect):
 cdef class RawInferDialect(InferDialect):
     # Inference-Header-Content-Length: 0. The body is the data of the model's only input.
     pass
-
-# The body of a failed exchange's reply: {"error": "…"}.
-cdef int write_error_reply(Exchange exchange) except -1

@@ -11,9 +11,9 @@ from gateway._fast.exchange cimport (
 from gateway._fast.identifiers cimport write_uuid_text
 from gateway._fast.json_text cimport (
     JSON_MISSING, JSON_TWICE, SCALAR_BYTES, SCALAR_OK, SCALAR_RANGE, SCALAR_SYNTAX, Reader, ScalarResult,
-    close_document, copy_string, input_words, is_text, is_utf8, json_error, next_element, next_member, note,
-    note_syntax, note_type, open_body, open_document, peek, read_bool, read_count, read_scalar, read_string,
-    shown_token, skip_value, static_span, string_room, write_scalar, write_string,
+    close_document, copy_string, has_json_form, is_text, json_error, next_element, next_member, note,
+    note_type, open_body, open_document, peek, read_bool, read_count, read_scalar, read_string,
+    shown_token, shown_words, skip_value, static_span, string_room, write_error_reply, write_scalar, write_string,
 )
 from gateway._fast.tensor_binding cimport (
     OUT_OF_MEMORY, RANK_TOO_HIGH, UNKNOWN_DATATYPE, InputTable, claim_data, measure_shape, note_mistake, quoted,
@@ -76,6 +76,7 @@ cdef class InferDialect(Dialect):
         error = json_error(exchange)
         if error is None:
             error = infer_error(exchange)
+        exchange.input_count = 0                         # half-read tensors are nobody's input
         if error is None:
             return settle_tensor_mistake(exchange)
         return exchange.fail(error)
@@ -626,11 +627,11 @@ cdef object infer_error(Exchange exchange):
         )
     if mistake.kind == DATA_ELEMENT:
         return TensorMismatch(
-            f"element {mistake.expected} of {where} is {shown(mistake.other)}, which is no {datatype}"
+            f"element {mistake.expected} of {where} is {shown_words(mistake.other)}, which is no {datatype}"
         )
     if mistake.kind == DATA_RANGE:
         return TensorMismatch(
-            f"element {mistake.expected} of {where} is {shown(mistake.other)}, which is out of range for {datatype}"
+            f"element {mistake.expected} of {where} is {shown_words(mistake.other)}, which is out of range for {datatype}"
         )
     if mistake.kind == DATA_TWO_FORMS:
         return MalformedBody(f"{where} has both data and binary_data_size; expected one of them")
@@ -676,11 +677,6 @@ cdef object infer_error(Exchange exchange):
     )
 
 
-cdef str shown(Span token):
-    """An offending value as sent; control characters do not get through."""
-    return ascii(token.at[:token.n].decode("utf-8", "replace")).strip("'") if token.n else "nothing"
-
-
 cdef str shape_words(Exchange exchange):
     cdef TensorView* view = &exchange.inputs[exchange.mistake.input]
     return "[" + ",".join([str(view.shape[i]) for i in range(view.rank)]) + "]"
@@ -720,20 +716,6 @@ cdef int check_json_outputs(Exchange exchange) except -1:
         ))
         return 0
     return 0
-
-
-cdef bint has_json_form(const TensorView* view) noexcept nogil:
-    cdef const uint8_t* at = view.data
-    cdef uint32_t length
-    cdef int64_t i
-    if view.dtype != DT_BYTES:
-        return view.dtype != DT_FP16 and view.dtype != DT_BF16
-    for i in range(view.elements):
-        memcpy(&length, at, 4)
-        if not is_utf8(at + 4, length):
-            return False
-        at += 4 + length
-    return True
 
 
 cdef int write_infer_reply(Exchange exchange) except -1:
@@ -855,18 +837,6 @@ cdef uint8_t* put_elements(const TensorView* view, uint8_t* out) noexcept nogil:
             out = write_string(out, at + 4, length)
             at += 4 + length
     return out
-
-
-cdef int write_error_reply(Exchange exchange) except -1:
-    cdef bytes text = str(exchange.error).encode("utf-8", "replace")
-    cdef size_t n = len(text)
-    cdef uint8_t* begin = exchange.reserve_reply(string_room(n) + 16)
-    cdef uint8_t* out = put(begin, b'{"error":')
-    out = write_string(out, <const uint8_t*><char*>text, n)
-    out = put(out, b"}")
-    exchange.reply_size = out - begin
-    exchange.reply_json_size = 0
-    return 0
 
 
 # What tests call.
