@@ -99,6 +99,14 @@ cdef struct Reading:             # what is only known once the whole message has
 
 
 cdef int read_infer_request(Exchange exchange, const uint8_t* message, size_t n) noexcept nogil:
+    if read_message(exchange, message, n) < 0:
+        # Views may be half filled, with ranks past MAX_RANK: nobody but settle_error may look at them.
+        exchange.input_count = 0
+        return -1
+    return 0
+
+
+cdef int read_message(Exchange exchange, const uint8_t* message, size_t n) noexcept nogil:
     cdef Reading reading
     cdef Cursor cursor
     cdef const uint8_t* field = message
@@ -113,6 +121,9 @@ cdef int read_infer_request(Exchange exchange, const uint8_t* message, size_t n)
     cursor.at = message
     cursor.end = message + n
     if not walk_request(exchange, &reading, &cursor, &field):
+        # Bytes that are no request belong to no model: whatever name was read until here is not believed.
+        exchange.model_name.n = 0
+        exchange.model_name.at = NULL
         exchange.mistake.kind = NO_MISTAKE
         return note_mistake(exchange, MALFORMED_MESSAGE, -1, exchange.model_name, 0, field - message)
     if exchange.mistake.kind != NO_MISTAKE:

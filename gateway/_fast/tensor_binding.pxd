@@ -85,7 +85,7 @@ cdef class InputTable:
     cdef bint rigid                  # no request can differ from another in datatypes or in shapes past the rows
     # Position of an input among the specs; -1 = none of that name.
     cdef int find_input(self, Span name) noexcept nogil
-    # Fill input_of_spec, output_of_wanted, rows and shape_key. 0, or -1 with the mistake noted.
+    # Fill input_of_spec, output_of_wanted, output_names, rows and shape_key. 0, or -1 with the mistake noted.
     cdef int bind(self, Exchange exchange) noexcept nogil
     cdef int place_inputs(self, Exchange exchange) noexcept nogil
     cdef int check_inputs(self, Exchange exchange) noexcept nogil

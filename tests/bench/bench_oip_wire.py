@@ -62,7 +62,9 @@ def main() -> None:
             outputs=["y"],
             batchable=True,
         )
-        bound = per_item(lambda items, table=table: tensor_binding.bind_for_bench(table, items), lambda data=data: scanned(data))
+        bound = per_item(
+            lambda items, table=table: tensor_binding.bind_for_bench(table, items), lambda data=data: scanned(data)
+        )
         print(f"| bind the same | {bound:.0f} | | |")
     template = oip_wire.ReplyTemplate("mlp", "1", [TensorSpec("y", DataType.FP32, (-1, 1))])
     ours = per_item(oip_wire.write_for_bench, lambda: [with_reply(template) for _ in range(EXCHANGES)])

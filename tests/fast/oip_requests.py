@@ -37,7 +37,11 @@ def elements(datatype: DataType) -> st.SearchStrategy:
     if datatype.name.startswith("FP"):
         return st.floats(width=32)
     bits = 8 * datatype.itemsize
-    return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if "U" not in datatype.name else st.integers(0, 2**bits - 1)
+    return (
+        st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        if "U" not in datatype.name
+        else st.integers(0, 2**bits - 1)
+    )
 
 
 @st.composite
@@ -80,7 +84,9 @@ def requests(draw):
     elif flaw == 2 and request.inputs:
         request.inputs[0].shape.append(draw(st.sampled_from([-1, 2**62, 2**63 - 1, 0])))
     elif flaw == 3 and request.inputs:
-        request.inputs[-1].datatype = draw(st.sampled_from(["FP33", "", "fp32", "FP32\0", "FP3", "UINT16X", "UINT640000", "FP16", "INT8"]))
+        request.inputs[-1].datatype = draw(
+            st.sampled_from(["FP33", "", "fp32", "FP32\0", "FP3", "UINT16X", "UINT640000", "FP16", "INT8"])
+        )
     elif flaw == 4:
         add_parameters(request.parameters, draw(parameters))
     elif flaw == 5 and request.inputs:
@@ -117,7 +123,9 @@ varints = st.builds(
 )
 text_bytes = st.one_of(
     names.map(str.encode),
-    st.sampled_from([b"FP32", b"BYTES", b"INT8", b"BOOL", b"features", b"raw", b"timeout", b"\xff", b"\xed\xa0\x80", b"\xc0\x80"]),
+    st.sampled_from(
+        [b"FP32", b"BYTES", b"INT8", b"BOOL", b"features", b"raw", b"timeout", b"\xff", b"\xed\xa0\x80", b"\xc0\x80"]
+    ),
 )
 
 

@@ -101,7 +101,9 @@ class TestAgainstProtobuf:
             getattr(scan(message)[0].error, "code", None) == "malformed_body"
         )
 
-    @pytest.mark.parametrize("text", [b"\xc3\xa9", b"\xf0\x9f\x8e\x89", b"\xed\x9f\xbf", b"\xef\xbf\xbf", b"\xf4\x8f\xbf\xbf"])
+    @pytest.mark.parametrize(
+        "text", [b"\xc3\xa9", b"\xf0\x9f\x8e\x89", b"\xed\x9f\xbf", b"\xef\xbf\xbf", b"\xf4\x8f\xbf\xbf"]
+    )
     def test_utf8_text_is_taken(self, text):
         assert scan(block(1, text))[0].model == text.decode()
 
@@ -116,7 +118,11 @@ class TestAgainstProtobuf:
 
     def test_truncation_at_every_byte_is_read_or_refused_alike(self):
         message = request(
-            ("x", "FP32", [1, 300]), ("s", "BYTES", [2]), raw=[bytes(1200), b"\1\0\0\0a\0\0\0\0"], model_version="2", id="i"
+            ("x", "FP32", [1, 300]),
+            ("s", "BYTES", [2]),
+            raw=[bytes(1200), b"\1\0\0\0a\0\0\0\0"],
+            model_version="2",
+            id="i",
         )
         message.parameters["features"].string_param = "raw"
         message.outputs.add(name="y")

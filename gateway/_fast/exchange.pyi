@@ -1,0 +1,52 @@
+"""What Python sees of a request on its way; the C contract is exchange.pxd."""
+
+from gateway.core.errors import GatewayError
+
+Tensor = tuple[str, str, list[int], bytes]
+"""Name, datatype, shape, canonical bytes."""
+
+class ReplyPort:
+    """Where a reply goes."""
+
+class Dialect:
+    """How a request's body is read and a reply's written."""
+
+class Exchange:
+    """One request on its way, and what became of it; made by a transport."""
+
+    state: int
+    cancelled: bool
+    error: GatewayError | None
+    record_state: int
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def asked_version(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def input_tensors(self) -> list[Tensor]:
+        """In the order held."""
+
+    @property
+    def output_tensors(self) -> list[Tensor]: ...
+    @property
+    def wanted_outputs(self) -> list[tuple[str, int]]:
+        """Names and flags; empty = all."""
+
+    @property
+    def reply_bytes(self) -> bytes: ...
+
+class KeptPort(ReplyPort):
+    """A port that keeps what it is given; for tests."""
+
+    sent: list[Exchange]
+
+    def __init__(self) -> None: ...
+
+def exchange_for_test(body: bytes = b"", port: ReplyPort | None = None) -> Exchange:
+    """An exchange that no transport made, holding ``body``."""
+
+def live_exchanges_for_test() -> int:
+    """Exchanges alive in this process."""

@@ -1,0 +1,100 @@
+"""The gRPC calls that are not inference: message bytes in, message bytes out, whichever transport carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from gateway.core.errors import MalformedBody, MethodUnimplemented, NotFound
+from gateway.core.tensors import TensorSpec
+from gateway.serving._generated import health_pb2, inference_pb2
+from gateway.serving.model_directory import EXTENSIONS, SERVER_NAME, ModelDirectory
+
+OIP_SERVICE = "inference.GRPCInferenceService"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+INFER_PATH = f"/{OIP_SERVICE}/ModelInfer"
+
+Asked = TypeVar("Asked", bound=Message)
+
+
+class GrpcService:
+    """Answers by path; ModelInfer is not among them, it goes to the pipeline."""
+
+    def __init__(self, directory: ModelDirectory, *, version: str) -> None:
+        self._directory = directory
+        self._version = version
+        self._calls: dict[str, Callable[[bytes], Message]] = {
+            f"/{OIP_SERVICE}/ServerLive": self._server_live,
+            f"/{OIP_SERVICE}/ServerReady": self._server_ready,
+            f"/{OIP_SERVICE}/ModelReady": self._model_ready,
+            f"/{OIP_SERVICE}/ServerMetadata": self._server_metadata,
+            f"/{OIP_SERVICE}/ModelMetadata": self._model_metadata,
+            f"/{HEALTH_SERVICE}/Check": self._check,
+        }
+
+    def call(self, path: str, message: bytes) -> bytes:
+        """Answer the unary call ``path`` (``/package.Service/Method``).
+
+        Raises MethodUnimplemented for a path that is not here, MalformedBody for bytes that are not its message,
+        and what the call itself refuses.
+        """
+        call = self._calls.get(path)
+        if call is None:
+            raise MethodUnimplemented(f"no call {path[:200]!r} here", hint=f"{OIP_SERVICE} and {HEALTH_SERVICE} are")
+        return call(message).SerializeToString()
+
+    # Health.
+
+    def _server_live(self, message: bytes) -> Message:
+        _read(inference_pb2.ServerLiveRequest, message)
+        return inference_pb2.ServerLiveResponse(live=self._directory.live())
+
+    def _server_ready(self, message: bytes) -> Message:
+        _read(inference_pb2.ServerReadyRequest, message)
+        return inference_pb2.ServerReadyResponse(ready=self._directory.ready())
+
+    def _model_ready(self, message: bytes) -> Message:
+        asked = _read(inference_pb2.ModelReadyRequest, message)
+        return inference_pb2.ModelReadyResponse(ready=self._directory.model_ready(asked.name, asked.version))
+
+    def _check(self, message: bytes) -> Message:
+        asked = _read(health_pb2.HealthCheckRequest, message)
+        if asked.service not in ("", OIP_SERVICE):
+            raise NotFound(f"no service {asked.service[:200]!r} here", hint=f"ask for '' or {OIP_SERVICE!r}")
+        states = health_pb2.HealthCheckResponse
+        return states(status=states.SERVING if self._directory.ready() else states.NOT_SERVING)
+
+    # Metadata.
+
+    def _server_metadata(self, message: bytes) -> Message:
+        _read(inference_pb2.ServerMetadataRequest, message)
+        return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=self._version, extensions=EXTENSIONS)
+
+    def _model_metadata(self, message: bytes) -> Message:
+        asked = _read(inference_pb2.ModelMetadataRequest, message)
+        model = self._directory.describe(asked.name, asked.version)
+        return inference_pb2.ModelMetadataResponse(
+            name=model.name,
+            versions=model.versions,
+            platform=model.platform,
+            inputs=[_tensor_metadata(spec) for spec in model.inputs],
+            outputs=[_tensor_metadata(spec) for spec in model.outputs],
+            properties=model.properties,
+        )
+
+
+def _tensor_metadata(spec: TensorSpec) -> inference_pb2.ModelMetadataResponse.TensorMetadata:
+    return inference_pb2.ModelMetadataResponse.TensorMetadata(
+        name=spec.name, datatype=spec.datatype.name, shape=spec.shape
+    )
+
+
+def _read(kind: type[Asked], message: bytes) -> Asked:
+    asked = kind()
+    try:
+        asked.ParseFromString(message)
+    except DecodeError as error:
+        raise MalformedBody(f"the message is not a {kind.DESCRIPTOR.full_name}: {error}") from error
+    return asked
