@@ -8,3 +8,9 @@ RULES = ("", "split", "sticky", "pinned", "label", "override", "default", "shado
 ROLES = ("primary", "shadow")
 #: What became of an exchange's record by the time of the reply (``RecordState``).
 RECORD_STATES = ("unlogged", "committed", "synced")
+#: gRPC status codes.
+GRPC_CODES = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
