@@ -23,7 +23,7 @@ lint: ## ruff, ruff format, mypy --strict
 	@.venv/bin/mypy
 
 proto: ## regenerate the Python stubs of proto/
-	@scripts/generate-proto
+	@$(PY) proto/generate.py
 
 # One build at a time. Flavours keep their objects apart under build/; only the modules in place change hands.
 build: ## compile the extensions in place
