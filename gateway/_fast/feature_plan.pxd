@@ -197,7 +197,7 @@ cdef class FeaturePlan:
     cdef void zero_failed_rows(self, int64_t rows, void** outputs, const RowError* errors) noexcept nogil
     cdef object invalid(self, int64_t row, int column, int kind, value)
     cdef str describe(self, int column, int kind, value)
-    cdef int run_borrowed(self, Borrowed borrowed, list results) except -1
+    cdef int run_borrowed(self, Borrowed borrowed, list results, list failures) except -1
 
 cdef class Borrowed:
     # Buffers and texts of Python objects, as the loop wants them; given back when it goes.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from gateway.core.errors import FeatureInputInvalid
 from gateway.core.tensors import DataType, TensorSpec
 
 ERROR_CODE: int
@@ -127,9 +128,12 @@ class FeaturePlan:
     def describe_error(self, row_error: tuple[int, int], value: object = None) -> str:
         """Words for a failed row's (column, Failure): the column, what was expected, and `value`, what came."""
 
-    def transform(self, columns: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
+    def transform(
+        self, columns: Mapping[str, Any], failures: list[tuple[int, int, Failure, FeatureInputInvalid]] | None = None
+    ) -> list[npt.NDArray[Any]]:
         """One array an output, from native arrays, lists of texts (None: missing), or tuples of one int64 array of
-        microseconds. FeatureInputInvalid for the first row that fails; UnplainColumn for other values."""
+        microseconds. UnplainColumn for other values. FeatureInputInvalid for the first row that fails; with `failures`
+        these take (row, column, failure, error) of each failed row instead, and its outputs are zeros."""
 
 def parse_timestamp_text(text: str) -> int | None: ...
 def nanoseconds_a_run(plan: FeaturePlan, columns: Mapping[str, Any], runs: int) -> float: ...

@@ -1226,7 +1226,7 @@ cdef class FeaturePlan:
         column, kind = row_error
         return self.describe(column, kind, value)
 
-    def transform(self, columns):
+    def transform(self, columns, list failures=None):
         """See feature_plan.pyi."""
         cdef Borrowed borrowed = Borrowed.__new__(Borrowed, self.column_count)
         cdef list results = []
@@ -1239,10 +1239,10 @@ cdef class FeaturePlan:
             spec = self.output_specs[i]
             shape = (borrowed.rows, *spec.shape[1:])
             results.append(numpy.empty(shape, spec.datatype.numpy))
-        self.run_borrowed(borrowed, results)
+        self.run_borrowed(borrowed, results, failures)
         return results
 
-    cdef int run_borrowed(self, Borrowed borrowed, list results) except -1:
+    cdef int run_borrowed(self, Borrowed borrowed, list results, list failures) except -1:
         cdef void** outputs = <void**>calloc(self.output_count + 1, sizeof(void*))
         cdef RowError* errors = <RowError*>malloc((borrowed.rows + 1) * sizeof(RowError))
         cdef Py_buffer[1] view
@@ -1257,10 +1257,13 @@ cdef class FeaturePlan:
                 PyBuffer_Release(view)               # `results` keeps the memory, and nobody else has it yet
             # With the GIL: objects of a caller's array must not be swapped under the loop.
             if self.run(borrowed.columns, borrowed.rows, outputs, errors):
-                row = 0
-                while errors[row].kind == FAILURE_NONE:
-                    row += 1
-                raise self.failure(borrowed.columns, row, row, errors[row])
+                for row in range(borrowed.rows):
+                    if errors[row].kind == FAILURE_NONE:
+                        continue
+                    failure = self.failure(borrowed.columns, row, row, errors[row])
+                    if failures is None:
+                        raise failure
+                    failures.append((row, errors[row].column, errors[row].kind, failure))
         finally:
             free(outputs)
             free(errors)

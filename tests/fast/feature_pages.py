@@ -1,0 +1,149 @@
+"""Hypothesis strategies: pages of features.yaml that compile, and rows for them."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from gateway.config.features import TIMESTAMP_PARTS
+
+KINDS = ("float", "int", "bool", "string", "timestamp")
+finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
+modest = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
+positive = st.floats(1e-3, 1e6)
+whole = st.integers(-(2**63) + 1, 2**63 - 1)
+small = st.integers(-3, 6)
+words = st.one_of(
+    st.sampled_from(["a", "b", "ab", "ba", "abcd", "abcdefgh", "abcdefghi", "é", "日本", "NEAR BAY", "x" * 40]),
+    st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=12),
+)
+VALUES = {
+    "float": st.one_of(modest, st.sampled_from([0.0, -0.0, 1.0, float("inf"), float("-inf"), float("nan")]), finite),
+    "int": st.one_of(small, whole, st.just(-(2**63))),
+    "bool": st.sampled_from([0, 1, 0, 1, -(2**63), 2]),
+    "string": st.one_of(words, st.just("")),
+    "timestamp": st.one_of(
+        st.datetimes().map(lambda t: t.isoformat()),
+        st.datetimes().map(lambda t: t.replace(microsecond=0).isoformat(" ") + "+05:30"),
+        st.dates().map(lambda d: d.isoformat()),
+        st.sampled_from(
+            ["", "2013-02-29", "2013-01-01T24:00", "yesterday", "2013-01-01T05:15Z", "2012-02-29T23:59:59.5Z"]
+        ),
+    ),
+}
+CONSTANTS = {
+    "float": modest, "int": small, "bool": st.booleans(), "string": words,
+    "timestamp": st.datetimes().map(lambda t: t.isoformat()),
+}  # fmt: skip
+CATEGORIES = {"float": modest.map(abs), "int": small, "bool": st.booleans(), "string": words}
+
+
+@st.composite
+def categories(draw, kind):
+    known = draw(st.lists(CATEGORIES[kind], min_size=1, max_size=8, unique=True))
+    if draw(st.booleans()):
+        known.insert(draw(st.integers(0, len(known))), None)
+    split = draw(st.integers(1, len(known)))
+    return known[:split], known[split:]
+
+
+@st.composite
+def one_hot(draw, kind):
+    known, infrequent = draw(categories(kind))
+    outcomes = ["error", "ignore"] + ["infrequent"] * bool(infrequent)
+    drop = draw(st.lists(st.sampled_from(known), max_size=len(known) - 1, unique=True)) if len(known) > 1 else []
+    return {
+        "one_hot": {
+            "categories": known, "infrequent": infrequent, "drop": drop,
+            "unknown": draw(st.sampled_from(outcomes)), "missing": draw(st.sampled_from(outcomes)),
+        }
+    }  # fmt: skip
+
+
+@st.composite
+def ordinal(draw, kind):
+    known, infrequent = draw(categories(kind))
+    unknown = st.sampled_from(["error", "nan", -1, 99] + ["infrequent"] * bool(infrequent))
+    return {
+        "ordinal": {
+            "categories": known, "infrequent": infrequent,
+            "unknown": draw(unknown), "missing": draw(st.sampled_from(["error", "nan", -1, 7])),
+        }
+    }  # fmt: skip
+
+
+NUMBER_STEPS = st.one_of(
+    st.just("log1p"),
+    st.fixed_dictionaries({"standard_scale": st.fixed_dictionaries({"mean": modest, "scale": positive})}),
+    st.fixed_dictionaries({"robust_scale": st.fixed_dictionaries({"center": modest, "scale": positive})}),
+    st.tuples(modest, modest, st.booleans()).map(
+        lambda t: {"min_max_scale": {"data_min": min(t[:2]), "data_max": max(t[:2]), "clip": t[2]}}
+    ),
+    st.tuples(modest, modest).map(lambda t: {"clip": {"min": min(t), "max": max(t)}}),
+    modest.map(lambda x: {"clip": {"max": x}}),
+)
+BUCKETIZE = st.lists(modest, min_size=1, max_size=6, unique=True).map(lambda e: {"bucketize": {"edges": sorted(e)}})
+HASH = st.fixed_dictionaries(
+    {"buckets": st.integers(1, 9), "seed": st.integers(0, 2**32 - 1), "signed": st.booleans()}
+).map(lambda arguments: {"hash": arguments})
+CYCLIC = positive.map(lambda period: {"cyclic": {"period": period}})
+
+
+@st.composite
+def chain(draw, kind, whole_output):
+    """Steps that take a column of ``kind`` to elements that a float (or, with ``whole_output``, int64) output takes."""
+    steps = []
+    if draw(st.booleans()):
+        steps.append({"impute": {"value": draw(CONSTANTS[kind]), "indicator": draw(st.booleans())}})
+    if kind == "timestamp":
+        steps.append({"timestamp_part": {"part": draw(st.sampled_from(TIMESTAMP_PARTS))}})
+        kind = "bool" if steps[-1]["timestamp_part"]["part"] == "is_weekend" else "int"
+    if kind != "string" and draw(st.booleans()):
+        steps += draw(st.lists(NUMBER_STEPS, min_size=1, max_size=3))
+        kind = "float"
+    if kind != "string" and draw(st.booleans()):
+        steps.append(draw(BUCKETIZE))
+        kind = "int"
+    endings = [one_hot(kind), ordinal(kind), st.just("missing_indicator")]
+    if kind in ("string", "int"):
+        endings.append(HASH)
+    if kind in ("int", "bool") or (kind == "float" and not whole_output):
+        endings.append(st.just("passthrough"))
+    if kind != "string" and not whole_output:
+        endings.append(CYCLIC)
+    steps.append(draw(st.one_of(endings)))
+    return steps
+
+
+@st.composite
+def pages(draw):
+    """A page as YAML would give it."""
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4))
+    columns = {}
+    for i, kind in enumerate(kinds):
+        column = {"type": kind, "optional": draw(st.booleans())}
+        if not column["optional"]:
+            column["missing"] = draw(st.sampled_from(["allow", "allow", "error"]))
+        if kind == "float":
+            column["infinite"] = draw(st.sampled_from(["allow", "allow", "error"]))
+        columns[f"c{i}"] = column
+    outputs = {}
+    for name in ["x", "y"][: draw(st.integers(1, 2))]:
+        dtype = draw(st.sampled_from(["float32", "float64", "int64"]))
+        names = draw(st.lists(st.sampled_from(sorted(columns)), min_size=1, max_size=4))
+        features = [{"column": c, "steps": draw(chain(columns[c]["type"], dtype == "int64"))} for c in names]
+        outputs[name] = {"dtype": dtype, "features": features}
+    return {"columns": columns, "outputs": outputs}
+
+
+@st.composite
+def pages_with_rows(draw):
+    """A page and ``{column: values}``; an optional column may be left out."""
+    page = draw(pages())
+    count = draw(st.one_of(st.integers(0, 5), st.sampled_from([63, 64, 65, 130])))
+    rows = {}
+    for name, column in page["columns"].items():
+        if column["optional"] and draw(st.booleans()):
+            continue
+        few = draw(st.lists(VALUES[column["type"]], min_size=1, max_size=6))
+        rows[name] = [few[i % len(few)] for i in range(count)]
+    return page, count, rows

@@ -1,0 +1,306 @@
+"""The feature plan, slow and obvious: one row, one value at a time, from the FeatureSpec alone.
+
+Missing is None here, whatever the column's type; a number is a Python float or int.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import struct
+from pathlib import Path
+
+from gateway.config import features as page
+
+
+class RowFails(Exception):
+    """The row has no features; ``reason`` is the name of the Failure."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def transform_row(spec: page.FeatureSpec, row: dict[str, object], folder: Path = Path()) -> dict[str, list[float]]:
+    """Elements by output. RowFails for a row that the plan refuses."""
+    values = {name: read_value(column, row.get(name, ...)) for name, column in spec.columns.items()}
+    return {
+        name: [
+            output_element(element, output.dtype)
+            for feature in output.features
+            for element in elements_of(feature, spec.columns[feature.column], values[feature.column], folder)
+        ]
+        for name, output in spec.outputs.items()
+    }
+
+
+def read_value(column: page.ColumnSpec, value: object) -> object:
+    if value is ...:
+        if not column.optional:
+            raise RowFails("FAILURE_ABSENT")
+        return None
+    value = {"float": read_float, "int": read_int, "bool": read_bool, "string": read_text,
+             "timestamp": lambda v: read_instant(v, column.unit)}[column.type](value)  # fmt: skip
+    if value is None and column.missing == "error":
+        raise RowFails("FAILURE_MISSING")
+    if column.infinite == "error" and value is not None and math.isinf(value):
+        raise RowFails("FAILURE_INFINITE")
+    return value
+
+
+def is_missing_number(value):
+    return value == -(2**63) and isinstance(value, int) or value != value
+
+
+def read_float(value):
+    return None if is_missing_number(value) else float(value)
+
+
+def read_int(value):
+    if is_missing_number(value):
+        return None
+    if math.isinf(value) or value != int(value) or not -(2**63) < value < 2**63:
+        raise RowFails("FAILURE_NOT_INTEGER")
+    return int(value)
+
+
+def read_bool(value):
+    if is_missing_number(value):
+        return None
+    if value not in (0, 1):
+        raise RowFails("FAILURE_NOT_BOOL")
+    return int(value)
+
+
+def read_text(value):
+    value = value.encode() if isinstance(value, str) else value
+    return value or None
+
+
+EPOCH = datetime.datetime(1970, 1, 1)
+YEAR_1 = (datetime.datetime(1, 1, 1) - EPOCH) // datetime.timedelta(microseconds=1)
+YEAR_9999 = (datetime.datetime.max - EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def read_instant(value, unit):
+    """Microseconds since the epoch, from what ``datetime.fromisoformat`` makes of a text or from a number."""
+    if isinstance(value, str | bytes):
+        text = value if isinstance(value, str) else value.decode("latin-1")
+        return instant_of_text(text) if text else None
+    if is_missing_number(value):
+        return None
+    if isinstance(value, float):
+        micros = (
+            math.floor(value / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit] * 1e6) if math.isfinite(value) else None
+        )
+    else:
+        micros = value * 1_000_000 // {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    if micros is None or not YEAR_1 <= micros <= YEAR_9999:
+        raise RowFails("FAILURE_TIMESTAMP")
+    return micros
+
+
+def instant_of_text(text):
+    try:
+        instant = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise RowFails("FAILURE_TIMESTAMP") from None
+    offset = instant.utcoffset() or datetime.timedelta(0)
+    micros = (instant.replace(tzinfo=None) - EPOCH - offset) // datetime.timedelta(microseconds=1)
+    if not YEAR_1 <= micros <= YEAR_9999:
+        raise RowFails("FAILURE_TIMESTAMP")
+    return micros
+
+
+def elements_of(feature, column, value, folder):
+    indicators = []
+    for step in feature.steps:
+        if isinstance(step, page.Impute) and step.indicator:
+            indicators.append(1 if value is None else 0)
+        value = STEPS[type(step)](step, value, column, folder)
+    return [*(value if isinstance(value, list) else [value]), *indicators]
+
+
+def output_element(value, dtype):
+    if dtype == "int64":
+        if value is None:
+            raise RowFails("FAILURE_NO_INT64")
+        return int(value)
+    value = math.nan if value is None else float(value)
+    if dtype == "float64":
+        return value
+    try:
+        return struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+# Steps: (arguments, value, column, folder) -> value or list of elements.
+
+
+def impute(step, value, column, folder):
+    if value is not None:
+        return value
+    if column.type == "timestamp":
+        return instant_of_text(step.value)
+    return step.value.encode() if isinstance(step.value, str) else step.value
+
+
+def on_numbers(function):
+    def apply(step, value, column, folder):
+        if value is None:
+            return None
+        value = function(step, float(value))
+        return None if value != value else value  # a NaN is missing, wherever it comes from
+
+    return apply
+
+
+def standard_scale(step, value):
+    return (value - step.mean) / step.scale
+
+
+def robust_scale(step, value):
+    return (value - step.center) / step.scale
+
+
+def min_max_scale(step, value):
+    low, high = step.feature_range
+    extent = step.data_max - step.data_min
+    factor = (high - low) / (extent if extent >= 10 * 2.220446049250313e-16 else 1.0)
+    value = value * factor + (low - step.data_min * factor)
+    if value != value:
+        return value
+    return min(max(value, low), high) if step.clip else value
+
+
+def clip(step, value):
+    if step.min is not None and value < step.min:
+        return step.min
+    if step.max is not None and value > step.max:
+        return step.max
+    return value
+
+
+def log1p(step, value):
+    if value == -1:
+        return -math.inf
+    return math.nan if value < -1 else math.log1p(value)
+
+
+def bucketize(step, value):
+    return sum(edge <= value for edge in step.edges)
+
+
+def known_values(step, column, folder):
+    """What ``null`` and each category stand for, in order."""
+    if step.categories is not None:
+        values = step.categories
+    else:
+        lines = (folder / step.vocabulary.file).read_text().removesuffix("\n").split("\n")
+        read = {"string": str, "int": int, "float": float}[column.type]
+        values = [read(line) if line else None for line in lines]
+    return [as_value(value) for value in values]
+
+
+def as_value(value):
+    return value.encode() if isinstance(value, str) else value
+
+
+def one_hot(step, value, column, folder):
+    known = known_values(step, column, folder)
+    dropped = [as_value(v) for v in step.drop]
+    kept = [v for v in known if v not in dropped]
+    elements = [0] * (len(kept) + bool(step.infrequent))
+    if value in kept:
+        elements[kept.index(value)] = 1
+    elif value in dropped:
+        pass
+    elif value in [as_value(v) for v in step.infrequent]:
+        elements[-1] = 1
+    else:
+        outcome = step.missing if value is None else step.unknown
+        if outcome == "error":
+            raise RowFails("FAILURE_MISSING" if value is None else "FAILURE_UNSEEN")
+        if outcome == "infrequent":
+            elements[-1] = 1
+    return elements
+
+
+def ordinal(step, value, column, folder):
+    known = known_values(step, column, folder)
+    if value in known:
+        return known.index(value)
+    if value in [as_value(v) for v in step.infrequent]:
+        return len(known)
+    outcome = step.missing if value is None else step.unknown
+    if outcome == "error":
+        raise RowFails("FAILURE_MISSING" if value is None else "FAILURE_UNSEEN")
+    return {"nan": None, "infrequent": len(known)}.get(outcome, outcome)
+
+
+def hash_step(step, value, column, folder):
+    elements = [0] * step.buckets
+    if value is not None:
+        h = murmur3_32(value if isinstance(value, bytes) else str(value).encode(), step.seed)
+        signed = h - 2**32 if h >= 2**31 else h
+        elements[abs(signed) % step.buckets] = -1 if signed < 0 and step.signed else 1
+    return elements
+
+
+def murmur3_32(data, seed):
+    """MurmurHash3 x86 32-bit, from its published description."""
+
+    def scramble(k):
+        k = k * 0xCC9E2D51 % 2**32
+        k = (k << 15 | k >> 17) % 2**32
+        return k * 0x1B873593 % 2**32
+
+    h = seed
+    whole = len(data) // 4 * 4
+    for i in range(0, whole, 4):
+        h ^= scramble(int.from_bytes(data[i : i + 4], "little"))
+        h = ((h << 13 | h >> 19) * 5 + 0xE6546B64) % 2**32
+    h ^= scramble(int.from_bytes(data[whole:], "little"))
+    h ^= len(data)
+    h = (h ^ h >> 16) * 0x85EBCA6B % 2**32
+    h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
+    return h ^ h >> 16
+
+
+def timestamp_part(step, value, column, folder):
+    if value is None:
+        return None
+    t = EPOCH + datetime.timedelta(microseconds=value)
+    of_day = t.hour * 3600 + t.minute * 60 + t.second
+    return {
+        "year": t.year, "quarter": (t.month + 2) // 3, "month": t.month, "week": t.isocalendar().week, "day": t.day,
+        "day_of_week": t.weekday(), "day_of_year": t.timetuple().tm_yday, "hour": t.hour, "minute": t.minute,
+        "second": t.second, "minute_of_day": of_day // 60, "second_of_day": of_day, "is_weekend": int(t.weekday() > 4),
+        "epoch_seconds": value // 1_000_000,
+    }[step.part]  # fmt: skip
+
+
+def cyclic(step, value, column, folder):
+    if value is None or math.isinf(value):
+        return [math.nan, math.nan]
+    angle = math.fmod(value, step.period) / step.period * 2 * math.pi
+    return [math.sin(angle), math.cos(angle)]
+
+
+STEPS = {
+    page.Passthrough: lambda step, value, column, folder: value,
+    page.Impute: impute,
+    page.MissingIndicator: lambda step, value, column, folder: 1 if value is None else 0,
+    page.StandardScale: on_numbers(standard_scale),
+    page.RobustScale: on_numbers(robust_scale),
+    page.MinMaxScale: on_numbers(min_max_scale),
+    page.Clip: on_numbers(clip),
+    page.Log1p: on_numbers(log1p),
+    page.Bucketize: on_numbers(bucketize),
+    page.OneHot: one_hot,
+    page.Ordinal: ordinal,
+    page.Hash: hash_step,
+    page.TimestampPartStep: timestamp_part,
+    page.Cyclic: cyclic,
+}
