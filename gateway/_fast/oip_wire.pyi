@@ -32,8 +32,13 @@ def write_for_test(
     prediction_id: bytes,
     output_of_wanted: list[int] | None = None,
     typed: bool | None = None,
+    *,
+    data_size: int | None = None,
 ) -> bytes:
-    """Reply bytes for ``outputs``: ``[(datatype number, shape, canonical bytes), …]`` in the model's order."""
+    """Reply bytes for ``outputs``: ``[(datatype number, shape, canonical bytes), …]`` in the model's order.
+
+    ``data_size`` claims that many bytes for each output, for replies that must be refused before any is read.
+    """
 
 def read_for_bench(exchanges: list[Exchange]) -> int:
     """Nanoseconds to scan each of ``exchanges`` (fresh, with bodies) once."""

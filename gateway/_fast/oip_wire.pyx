@@ -986,9 +986,13 @@ cdef bint is_within_body(Exchange exchange, const TensorView* view) noexcept:
 
 
 def write_for_test(
-    Exchange exchange, ReplyTemplate template, list outputs, bytes prediction_id, output_of_wanted=None, typed=None
+    Exchange exchange, ReplyTemplate template, list outputs, bytes prediction_id, output_of_wanted=None, typed=None,
+    *, data_size=None,
 ):
-    """Reply bytes for ``outputs``: ``[(datatype number, shape, canonical bytes), …]`` in the model's order."""
+    """Reply bytes for ``outputs``: ``[(datatype number, shape, canonical bytes), …]`` in the model's order.
+
+    ``data_size`` claims that many bytes for each output, for replies that must be refused before any is read.
+    """
     cdef TensorView* view
     cdef int i, j
     memcpy(exchange.prediction_id, <char*>prediction_id, ID_BYTES)
@@ -1008,7 +1012,7 @@ def write_for_test(
             view.shape[j] = shape[j]
             view.elements *= view.shape[j]
         view.data = <const uint8_t*><char*>data
-        view.size = len(data)
+        view.size = len(data) if data_size is None else data_size
     if output_of_wanted is not None:
         exchange.wanted_count = <int>len(output_of_wanted)
         exchange.output_of_wanted = <int*>exchange.take(len(output_of_wanted) * sizeof(int))
