@@ -69,8 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--server-cpu", type=int, default=0)
     parser.add_argument("--client-cpu", type=int, default=1)
     parser.add_argument("--gateway", type=Path, default=Path(sys.executable).with_name("gateway"), help="the command")
-    parser.add_argument("--flights", type=Path, help="model repository of the demo, with flight_delay version 2")
-    parser.add_argument("--flights-rows", type=Path, help="CSV with the columns that flight_delay names")
+    parser.add_argument("--flights", type=Path, default=ROOT / "models", help="the demo's model repository")
     return parser
 
 
@@ -144,8 +143,7 @@ def run_one(
         server_cpu=options.server_cpu,
         client_cpu=options.client_cpu,
         say=say,
-        flights=options.flights,
-        flights_rows=options.flights_rows,
+        flights=options.flights if (options.flights / "flight_delay" / "2").is_dir() else None,
     )
     say("starting servers")
     try:

@@ -23,7 +23,6 @@ class Bench:
     client_cpu: int
     say: Callable[[str], None]  #: progress, a few words
     flights: Path | None = None  #: model repository with ``flight_delay`` version 2
-    flights_rows: Path | None = None  #: CSV of flights whose columns the model names
 
     def gateway(
         self, *, workers: int = 1, recording: bool = True, models: Path | None = None

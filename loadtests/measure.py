@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,29 @@ from loadtests.servers import Server
 
 #: Answers compared with ONNX Runtime's before anything is measured.
 ANSWERS_CHECKED = 10_000
+CHECK_SECONDS = 120.0
 WARM_UP_SECONDS = 0.5
 BYTES_OF_A_JSON_ROW = 190
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a client sends in turn, and how to tell whether the answers are right."""
+
+    bodies: list[bytes]
+    rows_each: int
+    checker: Callable[[], AnswerChecker]
+
+
+def random_payload(spec: LoadSpec, models: Path) -> Payload:
+    """Random rows for one of the load tests' own models, in `spec`'s protocol."""
+    rows_each = round(spec.json_megabytes * 1e6 / BYTES_OF_A_JSON_ROW) or spec.rows_each
+    rows = random_rows(max(DISTINCT_ROWS, 2 * rows_each))
+    if spec.protocol == "grpc":
+        bodies = grpc_messages(spec.model, rows, rows_each=rows_each)
+    else:
+        bodies = json_bodies(rows, rows_each=rows_each)
+    return Payload(bodies, rows_each, lambda: AnswerChecker.of_model(models / spec.model, rows, rows_each=rows_each))
 
 
 @dataclass(slots=True)
@@ -33,48 +54,40 @@ class Client:
     server: Server
     spec: LoadSpec
     loop: LoadLoop
-    rows: NDArray[np.float32]
-    rows_each: int
+    payload: Payload
 
     def run(self, seconds: float, *, keep: int = 0) -> LoadOutcome:
         """Closed loop; counts the rows that the record must hold afterwards."""
         return self._counted(self.loop.run_closed(seconds, keep=keep))
 
-    def run_requests(self, requests: int) -> LoadOutcome:
-        """Closed loop of so many requests, all replies kept."""
-        return self._counted(self.loop.run_closed(600, requests=requests, keep=requests))
-
     def run_open(self, arrivals_ns: NDArray[np.int64]) -> LoadOutcome:
         """Open loop."""
         return self._counted(self.loop.run_open(arrivals_ns))
 
-    def check_answers(self, models: Path) -> Verdict:
+    def check_answers(self) -> Verdict:
         """Send ANSWERS_CHECKED requests and compare each answer with ONNX Runtime's."""
-        checker = AnswerChecker(models / self.spec.model, self.rows, rows_each=self.rows_each)
-        kept = self.run_requests(ANSWERS_CHECKED).kept
+        checker = self.payload.checker()
+        outcome = self.loop.run_closed(CHECK_SECONDS, requests=ANSWERS_CHECKED, keep=ANSWERS_CHECKED)
+        kept = self._counted(outcome).kept
         return checker.check_grpc(kept) if self.spec.protocol == "grpc" else checker.check_json(kept)
 
     def _counted(self, outcome: LoadOutcome) -> LoadOutcome:
-        self.server.rows_sent += outcome.ok * self.rows_each
+        self.server.rows_sent += outcome.ok * self.payload.rows_each
         return outcome
 
 
 @contextlib.contextmanager
-def connect(server: Server, spec: LoadSpec, *, streams: int | None = None) -> Iterator[Client]:
-    """A client of `spec`'s protocol that cycles through distinct rows."""
-    rows_each = round(spec.json_megabytes * 1e6 / BYTES_OF_A_JSON_ROW) or spec.rows_each
-    rows = random_rows(max(DISTINCT_ROWS, 2 * rows_each))
-    with _loop(server, spec, rows, rows_each, streams or spec.streams) as loop:
-        yield Client(server, spec, loop, rows, rows_each)
+def connect(server: Server, spec: LoadSpec, payload: Payload, *, streams: int | None = None) -> Iterator[Client]:
+    """A client of `spec`'s protocol and connections that sends `payload`'s bodies in turn."""
+    with _loop(server, spec, payload, streams or spec.streams) as loop:
+        yield Client(server, spec, loop, payload)
 
 
-def _loop(server: Server, spec: LoadSpec, rows: NDArray[np.float32], rows_each: int, streams: int) -> LoadLoop:
+def _loop(server: Server, spec: LoadSpec, payload: Payload, streams: int) -> LoadLoop:
     if spec.protocol == "grpc":
-        messages = grpc_messages(spec.model, rows, rows_each=rows_each)
-        return GrpcLoad("127.0.0.1", server.grpc_port, messages, connections=spec.connections, streams=streams)
-    bodies = json_bodies(rows, rows_each=rows_each)
+        return GrpcLoad("127.0.0.1", server.grpc_port, payload.bodies, connections=spec.connections, streams=streams)
     path = f"/v2/models/{spec.model}/infer"
-    return HttpLoad("127.0.0.1", server.http_port, bodies, connections=spec.connections, path=path)
+    return HttpLoad("127.0.0.1", server.http_port, payload.bodies, connections=spec.connections, path=path)
 
 
 def measured_round(client: Client, seconds: float, *, server_cpu: int) -> Round:

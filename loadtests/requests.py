@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,16 @@ class Verdict:
 class AnswerChecker:
     """Compares answers with ONNX Runtime's, of the version that each answer says it is from."""
 
-    def __init__(self, model_folder: Path, rows: NDArray[np.float32], *, rows_each: int = 1) -> None:
-        self._expected = {
-            path.parent.name: np.concatenate([_run(path, batch) for batch in _batches(rows, rows_each)])
-            for path in sorted(model_folder.glob("*/model.onnx"))
-        }
+    def __init__(self, expected: Mapping[str, NDArray[np.float32]], *, rows_each: int = 1) -> None:
+        """`expected` has the right answers by version, FP32 [rows, 1]; request i has rows i·rows_each and after."""
+        self._expected = expected
         self._rows_each = rows_each
+
+    @classmethod
+    def of_model(cls, folder: Path, rows: NDArray[np.float32], *, rows_each: int = 1) -> AnswerChecker:
+        """Right answers of every version in `folder` to `rows`, from ONNX Runtime."""
+        expected = {path.parent.name: run_model(path, rows) for path in sorted(folder.glob("*/model.onnx"))}
+        return cls(expected, rows_each=rows_each)
 
     def check_grpc(self, kept: Sequence[tuple[int, bytes]]) -> Verdict:
         """`kept` pairs (index of the request, gRPC-framed ModelInferResponse)."""
@@ -99,9 +103,10 @@ class AnswerChecker:
         return None if expected is None else expected[index * self._rows_each : (index + 1) * self._rows_each].ravel()
 
 
-def _run(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_model(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """First output of a model with one input, for all `rows` at once."""
     session = open_session(str(path))
-    return np.asarray(session.run(None, {"x": rows})[0])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: rows})[0])
 
 
 def _grpc_answer(pb2: Any, reply: bytes) -> tuple[str, NDArray[np.float32]]:

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loadtests.findings import Bench, Findings
-from loadtests.kinds import balance, compare, footprint, isolation, open_loop, recording, second_opinion, sustained
+from loadtests.kinds import (
+    balance,
+    compare,
+    features,
+    footprint,
+    isolation,
+    open_loop,
+    recording,
+    second_opinion,
+    sustained,
+)
 from loadtests.scenario import Scenario
 
 KINDS: dict[str, Callable[[Scenario, Bench], Findings]] = {
     "balance": balance.run,
     "compare": compare.run,
+    "features": features.run,
     "footprint": footprint.run,
     "isolation": isolation.run,
     "open_loop": open_loop.run,

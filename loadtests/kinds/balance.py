@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests import proc_stat
 from loadtests.findings import Bench, Findings
-from loadtests.measure import connect
+from loadtests.measure import connect, random_payload
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
 
@@ -12,11 +12,12 @@ from loadtests.scenario import Scenario
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Open the connections anew each round and count what each worker holds; busiest ÷ mean."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     uneven, cpu_uneven = [], []
     for number in range(scenario.rounds):
         bench.say(f"round {number + 1} of {scenario.rounds}")
         with bench.gateway(workers=scenario.workers) as server:
-            with connect(server, scenario.load) as client:
+            with connect(server, scenario.load, payload) as client:
                 before = [proc_stat.cpu_seconds([pid]) for pid in server.workers]
                 outcome = client.run(scenario.seconds)
                 spent = [proc_stat.cpu_seconds([pid]) - cpu for pid, cpu in zip(server.workers, before, strict=True)]

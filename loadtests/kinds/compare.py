@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadtests.findings import Bench, Findings
-from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_round
+from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_round, random_payload
 from loadtests.rounds import Figure, Round
 from loadtests.scenario import Scenario
 
@@ -11,15 +11,16 @@ from loadtests.scenario import Scenario
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Interleave the rounds of both servers on one CPU, the idle one waiting."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     with (
         bench.gateway() as ours,
         bench.baseline(scenario) as theirs,
-        connect(ours, scenario.load) as our_client,
-        connect(theirs, scenario.load) as their_client,
+        connect(ours, scenario.load, payload) as our_client,
+        connect(theirs, scenario.load, payload) as their_client,
     ):
         for client in (our_client, their_client):
             client.run(WARM_UP_SECONDS)
-            findings.judge_answers(client.server.name, client.check_answers(bench.models))
+            findings.judge_answers(client.server.name, client.check_answers())
         ours.wait_until_recorded()
         pairs = interleaved(scenario, bench, our_client, their_client)
     our_rounds, their_rounds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from loadtests.arrivals import poisson_arrivals
 from loadtests.findings import Bench, Findings
 from loadtests.latency import Latency
-from loadtests.measure import WARM_UP_SECONDS, Client, connect
+from loadtests.measure import WARM_UP_SECONDS, Client, connect, random_payload
 from loadtests.outcome import LoadOutcome
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
@@ -23,13 +23,17 @@ NEIGHBOUR_NICE = 15
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Alternate rounds alone and beside the neighbours; the small client keeps to its schedule in both."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     alone: list[Latency] = []
     beside: list[Latency] = []
     neighbour_rates: list[float] = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(bench.gateway())
-        small = stack.enter_context(connect(server, scenario.load, streams=OPEN_STREAMS))
-        neighbours = [stack.enter_context(connect(server, spec)) for spec in scenario.neighbours]
+        small = stack.enter_context(connect(server, scenario.load, payload, streams=OPEN_STREAMS))
+        neighbours = [
+            stack.enter_context(connect(server, spec, random_payload(spec, bench.models)))
+            for spec in scenario.neighbours
+        ]
         for client in (small, *neighbours):
             client.run(WARM_UP_SECONDS)
         for number in range(scenario.rounds):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from loadtests.arrivals import poisson_arrivals
 from loadtests.findings import Bench, Findings
 from loadtests.latency import Latency
-from loadtests.measure import WARM_UP_SECONDS, Client, connect
+from loadtests.measure import WARM_UP_SECONDS, Client, connect, random_payload
 from loadtests.outcome import LoadOutcome
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
@@ -20,6 +20,7 @@ OPEN_STREAMS = 128
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Find each server's peak by closed loop, then interleave open-loop rounds at the scenario's fractions of it."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     found: defaultdict[str, list[Latency]] = defaultdict(list)
     with (
         bench.gateway() as ours,
@@ -27,7 +28,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
     ):
         peaks = {}
         for server in (ours, theirs):
-            with connect(server, scenario.load) as client:
+            with connect(server, scenario.load, payload) as client:
                 bench.say(f"peak of {server.name}")
                 peaks[server.name] = peak_rate(client, scenario.seconds / 2)
                 findings.figures[f"{_side(server.name)}_peak"] = Figure.of([peaks[server.name]], "/s")
@@ -35,8 +36,8 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         ours.wait_until_recorded()
         streams = OPEN_STREAMS if scenario.load.protocol == "grpc" else 1
         with (
-            connect(ours, scenario.load, streams=streams) as our_client,
-            connect(theirs, scenario.load, streams=streams) as their_client,
+            connect(ours, scenario.load, payload, streams=streams) as our_client,
+            connect(theirs, scenario.load, payload, streams=streams) as their_client,
         ):
             for number in range(scenario.rounds):
                 for fraction in scenario.fractions:

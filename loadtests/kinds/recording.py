@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.findings import Bench, Findings
 from loadtests.kinds.compare import interleaved
-from loadtests.measure import WARM_UP_SECONDS, connect
+from loadtests.measure import WARM_UP_SECONDS, connect, random_payload
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
 
@@ -12,11 +12,12 @@ from loadtests.scenario import Scenario
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Interleave rounds with recording on and off, on one CPU."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     with (
         bench.gateway() as on,
         bench.gateway(recording=False) as off,
-        connect(on, scenario.load) as on_client,
-        connect(off, scenario.load) as off_client,
+        connect(on, scenario.load, payload) as on_client,
+        connect(off, scenario.load, payload) as off_client,
     ):
         for client in (on_client, off_client):
             client.run(WARM_UP_SECONDS)

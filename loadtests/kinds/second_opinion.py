@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.drivers.external import ExternalOutcome, ToolMissing, h2load, wrk
 from loadtests.findings import Bench, Findings
-from loadtests.measure import connect
+from loadtests.measure import connect, random_payload
 from loadtests.requests import grpc_messages, json_bodies, random_rows
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
@@ -14,8 +14,9 @@ from loadtests.servers import Server
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Alternate the external tool and our generator; the record must hold a row for each answer both counted."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     tool_rates, our_rates = [], []
-    with bench.gateway() as server, connect(server, scenario.load) as client:
+    with bench.gateway() as server, connect(server, scenario.load, payload) as client:
         for number in range(scenario.rounds):
             bench.say(f"round {number + 1} of {scenario.rounds}")
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from loadtests.findings import Bench, Findings
-from loadtests.measure import WARM_UP_SECONDS, connect, measured_round
+from loadtests.measure import WARM_UP_SECONDS, connect, measured_round, random_payload
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
 
@@ -13,12 +13,13 @@ from loadtests.scenario import Scenario
 def run(scenario: Scenario, bench: Bench) -> Findings:
     """Rows of a saturating load ÷ time from its first request until ``gateway log count`` equals them."""
     findings = Findings()
+    payload = random_payload(scenario.load, bench.models)
     bursts, sustained, baseline_rates = [], [], []
     with (
         bench.gateway() as ours,
         bench.baseline(scenario) as theirs,
-        connect(ours, scenario.load) as our_client,
-        connect(theirs, scenario.load) as their_client,
+        connect(ours, scenario.load, payload) as our_client,
+        connect(theirs, scenario.load, payload) as their_client,
     ):
         for client in (our_client, their_client):
             client.run(WARM_UP_SECONDS)
@@ -27,7 +28,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             bench.say(f"round {number + 1} of {scenario.rounds}")
             begin = time.monotonic()
             burst = our_client.run(scenario.seconds)
-            sustained.append(burst.ok * our_client.rows_each / (ours.wait_until_recorded() - begin))
+            sustained.append(burst.ok * our_client.payload.rows_each / (ours.wait_until_recorded() - begin))
             bursts.append(burst.rate)
             theirs_now = measured_round(their_client, scenario.seconds, server_cpu=bench.server_cpu)
             findings.rounds.append(theirs_now)

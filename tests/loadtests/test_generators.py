@@ -57,9 +57,11 @@ class TestGrpc:
             seen[request] += 1
             return b"answer to " + request
 
-        with grpc_server(counted) as port:
-            with grpc_load("127.0.0.1", port, [b"a", b"b", b"c"], connections=2, streams=3) as load:
-                outcome = load.run_closed(30, requests=30, keep=30)
+        with (
+            grpc_server(counted) as port,
+            grpc_load("127.0.0.1", port, [b"a", b"b", b"c"], connections=2, streams=3) as load,
+        ):
+            outcome = load.run_closed(30, requests=30, keep=30)
         assert (outcome.ok, outcome.failed, outcome.lost, outcome.statuses) == (30, 0, 0, {0: 30})
         assert seen == {b"a": 10, b"b": 10, b"c": 10}
         assert len(outcome.kept) == 30
@@ -72,9 +74,11 @@ class TestGrpc:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad")
             return request
 
-        with grpc_server(refused_every_other) as port:
-            with grpc_load("127.0.0.1", port, [b"good", b"bad"], connections=1, streams=1) as load:
-                outcome = load.run_closed(30, requests=20, keep=20)
+        with (
+            grpc_server(refused_every_other) as port,
+            grpc_load("127.0.0.1", port, [b"good", b"bad"], connections=1, streams=1) as load,
+        ):
+            outcome = load.run_closed(30, requests=20, keep=20)
         assert (outcome.ok, outcome.failed, outcome.statuses) == (10, 10, {0: 10, 3: 10})
         assert {index for index, _ in outcome.kept} == {0}
 
@@ -107,13 +111,15 @@ class TestGrpc:
         assert outcome.lateness.sum() == 5
 
     def test_calls_of_a_connection_that_goes_away_are_lost_and_the_next_run_says_so(self):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            with grpc_load("127.0.0.1", listener.getsockname()[1], [b"a"], connections=1, streams=4) as load:
-                listener.accept()[0].close()
-                outcome = load.run_closed(30)
-                assert (outcome.ok, outcome.lost, load.live_connections) == (0, 4, 0)
-                with pytest.raises(ConnectionError, match="every connection"):
-                    load.run_closed(1)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            grpc_load("127.0.0.1", listener.getsockname()[1], [b"a"], connections=1, streams=4) as load,
+        ):
+            listener.accept()[0].close()
+            outcome = load.run_closed(30)
+            assert (outcome.ok, outcome.lost, load.live_connections) == (0, 4, 0)
+            with pytest.raises(ConnectionError, match="every connection"):
+                load.run_closed(1)
 
     def test_what_is_answered_is_in_the_histogram_once(self):
         with grpc_server(echo) as port, grpc_load("127.0.0.1", port, [b"a"], connections=2, streams=2) as load:
@@ -135,9 +141,12 @@ class TestGrpc:
             grpc_load("127.0.0.1", 1, bodies, connections=connections, streams=streams)
 
     def test_an_open_loop_without_arrivals_is_refused(self):
-        with grpc_server(echo) as port, grpc_load("127.0.0.1", port, [b"a"], connections=1, streams=1) as load:
-            with pytest.raises(ValueError, match="at least one arrival"):
-                load.run_open(np.array([], np.int64))
+        with (
+            grpc_server(echo) as port,
+            grpc_load("127.0.0.1", port, [b"a"], connections=1, streams=1) as load,
+            pytest.raises(ValueError, match="at least one arrival"),
+        ):
+            load.run_open(np.array([], np.int64))
 
 
 @contextlib.contextmanager
@@ -175,16 +184,20 @@ class TestHttp:
     @pytest.mark.parametrize("piece", [1 << 20, 1, 7])
     def test_replies_are_read_however_they_are_cut(self, piece):
         replies = [reply(b"first"), reply(b"", header=b"content-length"), reply(b"x" * 300)]
-        with http_server(replies, piece=piece) as (port, bodies):
-            with http_load("127.0.0.1", port, [b"{1}", b"{2}"], connections=1) as load:
-                outcome = load.run_closed(30, requests=3, keep=3)
+        with (
+            http_server(replies, piece=piece) as (port, bodies),
+            http_load("127.0.0.1", port, [b"{1}", b"{2}"], connections=1) as load,
+        ):
+            outcome = load.run_closed(30, requests=3, keep=3)
         assert outcome.kept == [(0, b"first"), (1, b""), (0, b"x" * 300)]
         assert bodies == [b"{1}", b"{2}", b"{1}"]
 
     def test_a_status_other_than_200_is_a_failure(self):
-        with http_server([reply(b"ok"), reply(b"no", "503 Busy")]) as (port, _):
-            with http_load("127.0.0.1", port, [b"{}"], connections=1) as load:
-                outcome = load.run_closed(30, requests=2)
+        with (
+            http_server([reply(b"ok"), reply(b"no", "503 Busy")]) as (port, _),
+            http_load("127.0.0.1", port, [b"{}"], connections=1) as load,
+        ):
+            outcome = load.run_closed(30, requests=2)
         assert (outcome.ok, outcome.failed, outcome.statuses) == (1, 1, {200: 1, 503: 1})
 
     @pytest.mark.parametrize(

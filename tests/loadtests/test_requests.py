@@ -53,7 +53,7 @@ def test_grpc_and_json_bodies_carry_the_same_rows(rows_each, requests):
 
 
 def test_right_answers_of_either_version_are_clean(models):
-    checker = AnswerChecker(models, ROWS)
+    checker = AnswerChecker.of_model(models, ROWS)
     kept = [
         (index, answer(version, right_answers(models, version, ROWS[index : index + 1])))
         for index, version in enumerate(["1", "2", "1"])
@@ -69,7 +69,7 @@ def test_right_answers_of_either_version_are_clean(models):
 )
 def test_wrong_answers_are_found(models, version, row, scale):
     values = right_answers(models, "1", ROWS[row : row + 1]) * scale
-    verdict = AnswerChecker(models, ROWS).check_grpc([(0, answer(version, values))])
+    verdict = AnswerChecker.of_model(models, ROWS).check_grpc([(0, answer(version, values))])
     assert verdict.wrong == 1
     assert not verdict.clean
     assert f"version '{version}'" in verdict.first_wrong
@@ -77,14 +77,14 @@ def test_wrong_answers_are_found(models, version, row, scale):
 
 def test_an_answer_with_a_row_too_many_is_wrong(models):
     values = right_answers(models, "1", ROWS[:2])
-    assert AnswerChecker(models, ROWS).check_grpc([(0, answer("1", values))]).wrong == 1
+    assert AnswerChecker.of_model(models, ROWS).check_grpc([(0, answer("1", values))]).wrong == 1
 
 
 def test_nothing_checked_is_not_clean(models):
-    assert not AnswerChecker(models, ROWS).check_grpc([]).clean
+    assert not AnswerChecker.of_model(models, ROWS).check_grpc([]).clean
 
 
 def test_json_answers_are_checked_too(models):
     values = right_answers(models, "2", ROWS[:4]).astype(float)
     reply = orjson.dumps({"model_version": "2", "outputs": [{"data": values.tolist()}]})
-    assert AnswerChecker(models, ROWS, rows_each=4).check_json([(0, reply)]).clean
+    assert AnswerChecker.of_model(models, ROWS, rows_each=4).check_json([(0, reply)]).clean
