@@ -40,9 +40,11 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "counters": [],
     "key_hash": [],
     "slot_table": [],
+    "breadcrumbs": [],
     "served": [],
     "batch": [],
     "pipeline": [],
+    "shadow_feed": [],
 }
 MODULES = {name: libraries for name, libraries in MODULES.items() if os.path.exists(f"gateway/_fast/{name}.pyx")}
 if SKIP:

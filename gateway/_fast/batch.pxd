@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 
+from gateway._fast.breadcrumbs cimport Breadcrumbs
 from gateway._fast.exchange cimport Exchange
 from gateway._fast.feature_plan cimport Column, RowError
 from gateway._fast.served cimport ServedVersion
@@ -13,6 +14,8 @@ cdef class Batch:
     cdef readonly int64_t features_ns    # of this run; 0 without a plan
     cdef readonly int64_t infer_ns
     cdef bint off_loop                   # run by a lane thread: also write the replies there
+    cdef Breadcrumbs crumbs              # None: leave no trace
+    cdef int crumb_lane                  # -1: likewise
     cdef uint8_t* scratch                # owned: freed in __dealloc__; gathered columns
     cdef object feeds                    # arrays that the run reads, kept until it is over
     cdef list arrays                     # outputs of the run: exchanges' outputs point into them

@@ -47,6 +47,9 @@ cdef class Batch:
     def run(self):
         """Bring every exchange to its outputs or its error. Raises nothing that a model or a request can cause."""
         cdef Exchange exchange
+        if self.crumbs is not None:
+            self.crumbs.drop(self.crumb_lane, self.version.model_text, self.version.version_text, self.exchanges,
+                             self.rows)
         try:
             self.run_together()
         except GatewayError as error:
@@ -55,6 +58,8 @@ cdef class Batch:
             bug = InternalError("the run failed inside the server")
             bug.__cause__ = error
             self.fail_all(bug)
+        if self.crumbs is not None:
+            self.crumbs.wipe(self.crumb_lane)
         for exchange in self.exchanges:
             exchange.batch_rows = self.rows
             exchange.features_ns = self.features_ns

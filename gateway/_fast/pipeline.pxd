@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 
 from gateway._fast.batch cimport Batch
+from gateway._fast.breadcrumbs cimport Breadcrumbs
 
 from gateway._fast.exchange cimport Exchange, ReplyPort, Span
 from gateway._fast.exchange_sink cimport ExchangeSink
@@ -20,6 +21,7 @@ cdef class Pipeline(ExchangeSink):
     cdef object scan_lane            # lane for bodies too large to scan on the loop
     cdef RingWriter ring             # None: recording is off
     cdef object counters
+    cdef Breadcrumbs crumbs          # None: native runs leave no trace
     cdef IdGenerator ids
     cdef dict grpc_status            # error code -> gRPC status number
     cdef object on_epoch             # called at tick start when the epoch word is not the running snapshot's number
@@ -41,6 +43,9 @@ cdef class Pipeline(ExchangeSink):
     cdef public int64_t now_ns       # CLOCK_MONOTONIC at the start of the tick
 
     cdef int admit(self, Exchange exchange) except -1
+    # Run `version` on an exchange that needs no routing: a scorer's.
+    cdef int run_as(self, Exchange exchange, ServedVersion version) except -1
+    cdef int queue(self, Exchange exchange, ServedVersion version) except -1
     cdef int line_up(self, ServedVersion version) except -1
     cdef int status_of(self, object error) except -1
     cdef ServedModel find_model(self, Span name)

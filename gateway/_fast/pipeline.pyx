@@ -9,12 +9,11 @@ from collections import deque
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
-from gateway._fast.clock cimport monotonic_ns, wall_ns
+from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.exchange cimport (
-    COMMITTED, DONE, FORM_RAW, PRIMARY, QUEUED, RECEIVED, RECORD_COMMITTED, RECORD_SYNCED, RUNNING, SHADOW, UNLOGGED,
-    span_text,
+    COMMITTED, DONE, RECORD_COMMITTED, RECORD_SYNCED, RUNNING, UNLOGGED, span_text,
 )
-from gateway._fast.served cimport DURABILITY_FSYNC
+from gateway._fast.served cimport DURABILITY_FSYNC, assign
 from gateway._fast.tensor_binding cimport InputTable
 
 from gateway.core.errors import Cancelled, Draining, GatewayError, InternalError, ModelNotFound, Overloaded
@@ -47,7 +46,7 @@ cdef class Pipeline(ExchangeSink):
     """Route, queue, run, commit and release exchanges; single-threaded, driven by :meth:`step`."""
 
     def __init__(self, *, wake, placement, inline_lane, open_lane, scan_lane, RingWriter ring, counters,
-                 dict grpc_status not None, IdGenerator ids=None, on_epoch=None):
+                 dict grpc_status not None, IdGenerator ids=None, on_epoch=None, Breadcrumbs crumbs=None):
         self.wake = wake
         self.placement = placement
         self.inline_lane = inline_lane
@@ -58,6 +57,7 @@ cdef class Pipeline(ExchangeSink):
         self.grpc_status = grpc_status
         self.ids = IdGenerator() if ids is None else ids
         self.on_epoch = on_epoch
+        self.crumbs = crumbs
         self.models = {}
         self.ready = deque()
         self.dirty = []
@@ -98,6 +98,8 @@ cdef class Pipeline(ExchangeSink):
             if isinstance(job, Batch):
                 batch = <Batch>job
                 batch.version.running -= 1
+                if self.crumbs is not None:
+                    self.crumbs.vacate(batch.crumb_lane)
                 batch.version.cost.observe(batch.rows, batch.features_ns + batch.infer_ns)
                 self.settle(batch)
                 self.line_up(batch.version)
@@ -128,9 +130,7 @@ cdef class Pipeline(ExchangeSink):
     cdef int admit(self, Exchange exchange) except -1:
         cdef ServedModel model
         cdef ServedVersion version = None
-        cdef InputTable inputs
-        if exchange.role == PRIMARY:
-            self.ids.write_prediction_id(exchange.prediction_id, exchange.arrival_unix_ns)
+        self.ids.write_prediction_id(exchange.prediction_id, exchange.arrival_unix_ns)
         if not exchange.traced:
             self.ids.write_trace_id(exchange.trace_id)
             exchange.trace_flags = 1
@@ -147,13 +147,22 @@ cdef class Pipeline(ExchangeSink):
         if version is None:
             exchange.version = model.unrouted
             return self.finish(exchange)
-        inputs = version.raw_inputs if exchange.raw_features else version.inputs
+        return self.queue(exchange, version)
+
+    cdef int run_as(self, Exchange exchange, ServedVersion version) except -1:
+        self.in_flight += 1
+        exchange.snapshot = self.snapshot
+        assign(exchange, version)
+        return self.queue(exchange, version)
+
+    cdef int queue(self, Exchange exchange, ServedVersion version) except -1:
+        cdef InputTable inputs = version.raw_inputs if exchange.raw_features else version.inputs
         if inputs.bind(exchange) < 0:
             inputs.settle(exchange)
             return self.finish(exchange)
         if version.waiting_count() >= self.queue_limit:
             exchange.fail(Overloaded(f"Exceeds maximum queue size: {self.queue_limit} requests wait for model "
-                                     f"'{model.name}' version {version.version}", hint="retry with back-off"))
+                                     f"'{version.model}' version {version.version}", hint="retry with back-off"))
             return self.finish(exchange)
         exchange.queued_ns = self.now_ns if self.now_ns > exchange.arrival_ns else exchange.arrival_ns
         version.enqueue(exchange)
@@ -213,11 +222,13 @@ cdef class Pipeline(ExchangeSink):
             if taken is None:
                 break
             batch = Batch.of(version, taken)
+            batch.crumbs = self.crumbs
             for exchange in taken:
                 exchange.state = RUNNING
                 exchange.started_ns = self.now_ns
             if self.placement(version, batch.rows) == "thread":
                 batch.off_loop = True
+                batch.crumb_lane = -1 if self.crumbs is None else self.crumbs.occupy()
                 version.running += 1
                 if version.lane is None:
                     version.lane = self.open_lane(version)
@@ -260,6 +271,7 @@ cdef class Pipeline(ExchangeSink):
             return self.release(exchange)
         self.commit(exchange, version)
         if version.durability == DURABILITY_FSYNC and exchange.record_state == RECORD_COMMITTED:
+            self.ring.want_sync(exchange.seq)
             self.unsynced.append(exchange)
             return self.schedule()
         return self.release(exchange)

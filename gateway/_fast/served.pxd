@@ -24,6 +24,7 @@ cdef class ServedVersion:
     cdef readonly str model
     cdef readonly str version
     cdef readonly str digest
+    cdef bytes model_text
     cdef bytes version_text          # exchanges borrow it as version_text
     # --- what it takes and gives
     cdef readonly InputTable inputs          # named columns if there is a plan, else the graph's tensors
@@ -61,6 +62,9 @@ cdef class ServedVersion:
     # The next exchanges that may share a run: same layout, together at most max_rows rows (one larger request goes
     # alone). Cancelled and expired ones are failed and put into `dropped`. None when nothing runnable waits.
     cdef list take(self, int64_t now_ns, list dropped)
+
+# From here on `version` answers the exchange.
+cdef void assign(Exchange exchange, ServedVersion version)
 
 cdef class ServedModel:
     cdef readonly str name

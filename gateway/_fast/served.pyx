@@ -50,6 +50,7 @@ cdef class ServedVersion:
         self.model = model
         self.version = version
         self.digest = digest
+        self.model_text = model.encode()
         self.version_text = version.encode()
         self.inputs = inputs
         self.raw_inputs = inputs if raw_inputs is None else raw_inputs
@@ -147,6 +148,13 @@ cdef inline bint same_batch(ServedVersion version, Exchange one, Exchange other)
             and (version.raw_inputs if one.raw_features else version.inputs).same_layout(one, other))
 
 
+cdef void assign(Exchange exchange, ServedVersion version):
+    exchange.version = version
+    exchange.version_text.at = <const uint8_t*>PyBytes_AS_STRING(version.version_text)
+    exchange.version_text.n = <size_t>PyBytes_GET_SIZE(version.version_text)
+    exchange.reply_template = version.reply_template
+
+
 cdef class ServedModel:
     """A model of the snapshot in force: its versions, labels and split."""
 
@@ -195,10 +203,7 @@ cdef class ServedModel:
             if chosen is None:
                 chosen = self.by_split(exchange)
         if chosen is not None:
-            exchange.version = chosen
-            exchange.version_text.at = <const uint8_t*>PyBytes_AS_STRING(chosen.version_text)
-            exchange.version_text.n = <size_t>PyBytes_GET_SIZE(chosen.version_text)
-            exchange.reply_template = chosen.reply_template
+            assign(exchange, chosen)
         return chosen
 
     cdef ServedVersion asked_for(self, Exchange exchange, Span asked):

@@ -1,0 +1,16 @@
+from typing_extensions import Buffer
+
+from gateway._fast.exchange import Exchange
+
+class Breadcrumbs:
+    """The breadcrumbs of one process: ``memory`` is ``ControlPage.memory``, ``slot`` its place there."""
+
+    def __init__(self, memory: Buffer, slot: int) -> None:
+        """Raises ValueError where ``memory`` has no such slot."""
+    def enter(self, lane: int, model: str, version: str, rows: int, exchanges: list[Exchange]) -> int:
+        """``lane`` (any number; the loop's is 0) is about to run this batch in native code."""
+    def leave(self, lane: int) -> None:
+        """It came back."""
+
+def address_of(memory: Buffer) -> int:
+    """Where writable ``memory`` lies, for ``Pipeline.watch_epoch``; the caller keeps it alive."""

@@ -1,0 +1,210 @@
+"""Runs shadow candidates on committed frames and commits their results under the primaries' prediction ids.
+
+    python -m gateway.process.scorer --config STATE_DIR/run/server.json --index 0 --life-fd 6
+
+A candidate that crashes takes this process with it and no other; one that hangs holds up its own lane. Whatever a
+scorer does not get to is skipped and counted: it never holds a worker back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway._fast.breadcrumbs import Breadcrumbs
+from gateway._fast.pipeline import Pipeline
+from gateway._fast.record_ring import RingReader, RingWriter
+from gateway._fast.served import ServedVersion
+from gateway._fast.shadow_feed import Candidate, ShadowFeed
+from gateway.process.channel import ControlLink
+from gateway.process.own_thread import in_thread_of_its_own
+from gateway.process.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, scorer_slot
+from gateway.process.snapshot_files import newest_snapshot, read_snapshot
+from gateway.serving.error_replies import GRPC_STATUS
+from gateway.serving.lanes import Completions, InlineLane, ThreadLane
+from gateway.serving.snapshot import NOTHING, Prepared, prepare
+
+log = logging.getLogger("gateway.scorer")
+
+BEAT_SECONDS = 0.1
+#: Below the workers and the recorder: shadows get what is left.
+NICE = 10
+#: Cursor of scorer i in every worker's ring; 0 is the recorder's.
+FIRST_CURSOR = 1
+READ_BYTES = 1 << 18
+#: Runs that may be under way: past it the feed waits, and falls behind rather than filling memory.
+MOST_IN_FLIGHT = 4096
+#: Pause when nothing new was committed.
+IDLE_SECONDS = 0.005
+#: How long a stop waits for runs under way.
+STOP_SECONDS = 5.0
+
+
+class Scorer:
+    """Made from the server's settings; :meth:`run` scores until told to stop."""
+
+    def __init__(self, settings: dict[str, Any], index: int, life_fd: int) -> None:
+        self._settings = settings
+        self._index = index
+        self._life_fd = life_fd
+        self._state_dir = Path(settings["state_dir"])
+        runtime = json.loads((self._state_dir / "run" / "runtime.json").read_text(encoding="utf-8"))
+        self._shm = Path(runtime["shm"])
+        self._page = ControlPage.open(str(self._shm / PAGE_NAME))
+        self._slot = self._page.slot(scorer_slot(index))
+        self._ring = RingWriter(str(self._shm / f"s{index}.ring"))
+        self._running = NOTHING
+        self._prepared: Prepared | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Score until SIGTERM or the supervisor's death."""
+        self._loop = asyncio.get_running_loop()
+        self._build()
+        await self._adopt_newest_snapshot()
+        self._listen()
+        try:
+            await self._feed_until_stopped()
+        finally:
+            await self._link.close()
+        await self._finish()
+
+    def _build(self) -> None:
+        self._completions = Completions()
+        self._pipeline = Pipeline(
+            wake=lambda: self._loop.call_soon(self._step),
+            placement=lambda _version, _rows: "thread",  # a lane each: one that hangs holds up no other
+            inline_lane=InlineLane(),
+            open_lane=lambda version: ThreadLane(f"{version.model}@{version.version}", self._completions),
+            scan_lane=None,
+            ring=self._ring,
+            counters=None,
+            grpc_status=GRPC_STATUS,
+            crumbs=Breadcrumbs(self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * scorer_slot(self._index)),
+        )
+        readers = (
+            RingReader(str(self._shm / f"w{worker}.ring"), FIRST_CURSOR + self._index, start="newest")
+            for worker in range(int(self._settings.get("workers", 1)))
+        )
+        self._feeds = [ShadowFeed(self._pipeline, reader) for reader in readers]
+        self._link = ControlLink(
+            self._state_dir,
+            "scorer",
+            self._index,
+            running=lambda: self._running.number,
+            prepare=self._prepare,
+            commit=self._commit,
+            abandon=self._abandon,
+        )
+
+    def _step(self) -> None:
+        self._pipeline.step(time.monotonic_ns())
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._completions.descriptor, lambda: self._pipeline.completed(self._completions.take()))
+        if self._life_fd >= 0:
+            self._loop.add_reader(self._life_fd, self._stop)
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._link.start()
+        self._beat()
+
+    def _stop(self) -> None:
+        if self._life_fd >= 0:
+            self._loop.remove_reader(self._life_fd)
+        self._stopping.set()
+
+    def _beat(self) -> None:
+        self._slot.heartbeat_ns = time.monotonic_ns()
+        self._slot.in_flight = self._pipeline.in_flight
+        self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    # Snapshots: only the candidates are loaded.
+
+    async def _adopt_newest_snapshot(self) -> None:
+        newest = newest_snapshot(self._state_dir / "snapshots")
+        if newest is not None:
+            number = int(newest.stem)
+            await self._prepare(number, newest)
+            await self._commit(number)
+
+    async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
+        document = read_snapshot(path, number)
+        running = self._running
+        self._prepared = await in_thread_of_its_own(lambda: prepare(document, running, shadows=True))
+        return self._prepared.report
+
+    async def _commit(self, number: int) -> None:
+        if self._prepared is None or self._prepared.number != number:
+            return
+        self._running, self._prepared = self._prepared, None
+        candidates = self._candidates(self._running)
+        self._pipeline.adopt(number, {})
+        for feed in self._feeds:
+            feed.adopt(candidates)
+        self._slot.running_epoch = number
+
+    def _abandon(self, number: int) -> None:
+        if self._prepared is not None and self._prepared.number == number:
+            self._prepared = None
+
+    def _candidates(self, prepared: Prepared) -> dict[str, list[Candidate]]:
+        """Per model those of its shadows that loaded; each scorer runs its share of them."""
+        candidates: dict[str, list[Candidate]] = {}
+        for model, part in prepared.document["models"].items():
+            for shadow in part.get("shadows", ()):
+                served = prepared.loaded.get((model, shadow["version"]))
+                if isinstance(served, ServedVersion):
+                    self._give_record(served, part)
+                    candidates.setdefault(model, []).append(Candidate(served, float(shadow["percent"])))
+        return candidates
+
+    def _give_record(self, served: ServedVersion, part: dict[str, Any]) -> None:
+        served.set_recording({**part.get("recording", {}), "durability": "process", "on_full": "serve_unlogged"})
+        served.counters = part["versions"][served.version].get("counters", 0)
+        if served.schema is None:
+            served.schema = self._ring.register_schema(
+                served.model, served.version, served.digest, list(served.inputs.specs), served.outputs
+            )
+
+    # The work.
+
+    async def _feed_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            taken = 0
+            if self._pipeline.in_flight < MOST_IN_FLIGHT:
+                taken = sum(feed.take(READ_BYTES) for feed in self._feeds)
+            # Let batches start and completions come in; then on, or wait for new frames.
+            await asyncio.sleep(0 if taken else IDLE_SECONDS)
+
+    async def _finish(self) -> None:
+        until = self._loop.time() + STOP_SECONDS
+        while self._pipeline.in_flight and self._loop.time() < until:
+            await asyncio.sleep(0.01)
+        log.info("scorer %d stopped, %d runs unfinished", self._index, self._pipeline.in_flight)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(description="Runs shadow candidates; started by the supervisor.")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--life-fd", type=int, default=-1)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format=f"scorer {given.index}: %(message)s")
+    os.nice(NICE)
+    settings = json.loads(given.config.read_text(encoding="utf-8"))
+    uvloop.run(Scorer(settings, given.index, given.life_fd).run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""One serving process: a uvloop, the pipeline, the connections that the supervisor hands over.
+
+    python -m gateway.process.worker --config STATE_DIR/run/server.json --index 0 --handoff-fd 5 --life-fd 6
+
+Only the loop thread runs Python code; lane threads run models, and a loader thread lives while a snapshot is prepared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway import __version__
+from gateway._fast.breadcrumbs import Breadcrumbs
+from gateway._fast.h2_connection import H2Connection, H2Service
+from gateway._fast.oip_wire import OipDialect
+from gateway._fast.pipeline import Pipeline
+from gateway._fast.record_ring import RingWriter
+from gateway._fast.served import ServedVersion
+from gateway.process.channel import ControlLink
+from gateway.process.handoff import take_connections
+from gateway.process.own_thread import in_thread_of_its_own
+from gateway.process.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, worker_slot
+from gateway.process.snapshot_files import newest_snapshot, read_snapshot
+from gateway.serving.connections import Door
+from gateway.serving.error_replies import GRPC_STATUS
+from gateway.serving.grpc_service import GrpcService
+from gateway.serving.lanes import Completions, InlineLane, ThreadLane
+from gateway.serving.placement import place
+from gateway.serving.served_directory import ServedDirectory
+from gateway.serving.snapshot import NOTHING, Prepared, compile_models, prepare
+
+log = logging.getLogger("gateway.worker")
+
+#: How often the worker shows signs of life and tidies up.
+BEAT_SECONDS = 0.1
+#: A peer that takes no byte of its replies for this long is cut off.
+STUCK_NS = 60_000_000_000
+#: How often the disk is asked about, while replies wait for it.
+SYNC_LOOK_SECONDS = 0.001
+#: Clients get this long to see the first GOAWAY before the second one refuses their new requests.
+GOAWAY_SECONDS = 0.2
+
+
+class Worker:
+    """Made from the server's settings; :meth:`run` serves until told to stop."""
+
+    def __init__(self, settings: dict[str, Any], index: int, handoff: socket.socket | None, life_fd: int) -> None:
+        self._settings = settings
+        self._index = index
+        self._handoff = handoff
+        self._life_fd = life_fd
+        self._state_dir = Path(settings["state_dir"])
+        runtime = json.loads((self._state_dir / "run" / "runtime.json").read_text(encoding="utf-8"))
+        self._shm = Path(runtime["shm"])
+        self._ports = runtime["ports"]
+        self._page = ControlPage.open(str(self._shm / PAGE_NAME))
+        self._slot = self._page.slot(worker_slot(index))
+        self._recording = settings.get("recording", "on") == "on"
+        self._ring = RingWriter(str(self._shm / f"w{index}.ring")) if self._recording else None
+        self._prepared: Prepared | None = None
+        self._running = NOTHING
+        self._taken = 0
+        self._closed_before = self._slot.connections_closed
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or the supervisor's death, then drain."""
+        self._loop = asyncio.get_running_loop()
+        self._build()
+        await self._adopt_newest_snapshot()
+        self._open()
+        await self._stopping.wait()
+        await self._drain()
+
+    # Wiring, top to bottom.
+
+    def _build(self) -> None:
+        self._completions = Completions()
+        self._lanes: list[ThreadLane] = []
+        self._pipeline = Pipeline(
+            wake=self._wake,
+            placement=place,
+            inline_lane=InlineLane(),
+            open_lane=self._open_lane,
+            scan_lane=ThreadLane("scan", self._completions),
+            ring=self._ring,
+            counters=None,
+            grpc_status=GRPC_STATUS,
+            on_epoch=self._on_epoch,
+            crumbs=Breadcrumbs(
+                self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * worker_slot(self._index)
+            ),
+        )
+        self._directory = ServedDirectory(is_ready=self._is_ready)
+        grpc = GrpcService(self._directory, version=__version__)
+        self._h2 = H2Service(
+            self._loop,
+            self._pipeline,
+            OipDialect(),
+            grpc.call,
+            GRPC_STATUS,
+            message_limit=self._settings.get("message_limit", 64 << 20),
+        )
+        self._door = Door(http1=self._no_http, http2=lambda: H2Connection(self._h2))
+        self._link = ControlLink(
+            self._state_dir,
+            "worker",
+            self._index,
+            running=lambda: self._running.number,
+            prepare=self._prepare,
+            commit=self._commit,
+            abandon=self._abandon,
+        )
+
+    def _no_http(self) -> Any:
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        self._loop.call_soon(self._step)
+
+    def _step(self) -> None:
+        self._pipeline.step(time.monotonic_ns())
+        if self._pipeline.awaiting_sync:
+            self._loop.call_later(SYNC_LOOK_SECONDS, self._step)
+
+    def _open_lane(self, version: ServedVersion) -> ThreadLane:
+        lane = ThreadLane(f"{version.model}@{version.version}", self._completions)
+        self._lanes.append(lane)
+        return lane
+
+    # Snapshots: prepared beside the loop, committed between two ticks.
+
+    async def _adopt_newest_snapshot(self) -> None:
+        """What a predecessor or control left; so that a worker comes back while control is away."""
+        newest = newest_snapshot(self._state_dir / "snapshots")
+        if newest is None:
+            return
+        number = int(newest.stem)
+        await self._prepare(number, newest)
+        await self._commit(number)
+
+    async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
+        document = read_snapshot(path, number)
+        running = self._running
+        self._prepared = await in_thread_of_its_own(lambda: prepare(document, running))
+        return self._prepared.report
+
+    async def _commit(self, number: int) -> None:
+        if self._prepared is None or self._prepared.number != number:
+            return  # the epoch word has been faster, or it was never prepared here
+        prepared, self._prepared = self._prepared, None
+        models = compile_models(
+            prepared, register=self._register_schema, recording=self._recording, salt=self._index
+        )
+        self._pipeline.adopt(number, models)
+        self._directory.adopt(models)
+        self._running = prepared
+        self._slot.running_epoch = number
+        gc.collect()
+        gc.freeze()  # the snapshot lives long: the collector need not walk it again
+
+    def _on_epoch(self) -> None:
+        """The epoch word moved: the commit is in force before its message arrives."""
+        if self._prepared is not None and self._prepared.number == self._page.epoch:
+            self._loop.create_task(self._commit(self._page.epoch))
+
+    def _abandon(self, number: int) -> None:
+        if self._prepared is not None and self._prepared.number == number:
+            self._prepared = None
+
+    def _register_schema(self, served: ServedVersion) -> object:
+        if self._ring is None:
+            return None
+        return self._ring.register_schema(
+            served.model, served.version, served.digest, list(served.inputs.specs), served.outputs
+        )
+
+    # Open for business.
+
+    def _open(self) -> None:
+        self._loop.add_reader(self._completions.descriptor, self._on_completed)
+        if self._handoff is not None:
+            self._loop.add_reader(self._handoff.fileno(), self._on_handoff)
+        if self._life_fd >= 0:
+            self._loop.add_reader(self._life_fd, self._stop)  # readable only at its end: the supervisor is dead
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's business
+        self._link.start()
+        self._beat()
+
+    def _is_ready(self) -> bool:
+        return self._running.number > 0 and not self._page.draining and not self._stopping.is_set()
+
+    def _on_completed(self) -> None:
+        self._pipeline.completed(self._completions.take())
+
+    def _on_handoff(self) -> None:
+        assert self._handoff is not None
+        for handed in take_connections(self._handoff):
+            self._taken += 1
+            self._loop.create_task(self._door.let_in(handed.connection))
+
+    def _beat(self) -> None:
+        now = time.monotonic_ns()
+        self._slot.heartbeat_ns = now
+        self._slot.in_flight = self._pipeline.in_flight
+        self._slot.connections_closed = self._closed_before + self._taken - self._open_connections()
+        self._door.sweep(self._loop.time())
+        self._h2.sweep(now, STUCK_NS)
+        self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _open_connections(self) -> int:
+        return len(self._door.undecided) + len(self._h2.connections)
+
+    # The end.
+
+    def _stop(self) -> None:
+        if self._life_fd >= 0:
+            self._loop.remove_reader(self._life_fd)
+        self._stopping.set()
+
+    async def _drain(self) -> None:
+        """Answer what is in flight, tell clients to go elsewhere, then leave."""
+        await self._link.close()
+        if self._handoff is not None:
+            self._loop.remove_reader(self._handoff.fileno())
+            while handed := take_connections(self._handoff):
+                for each in handed:  # accepted before the stop: they get a GOAWAY, not a reset
+                    self._taken += 1
+                    await self._door.let_in(each.connection)
+        self._h2.drain()
+        await asyncio.sleep(GOAWAY_SECONDS)
+        self._h2.finish_drain()
+        self._pipeline.draining = True
+        until = self._loop.time() + float(self._settings.get("drain_seconds", 30.0))
+        while (self._pipeline.in_flight or self._open_connections()) and self._loop.time() < until:
+            await asyncio.sleep(0.01)
+        self._door.close()
+        log.info("worker %d drained, %d requests left", self._index, self._pipeline.in_flight)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(description="One serving process; started by the supervisor.")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--handoff-fd", type=int, default=-1)
+    parser.add_argument("--life-fd", type=int, default=-1)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format=f"worker {given.index}: %(message)s")
+    settings = json.loads(given.config.read_text(encoding="utf-8"))
+    handoff = None
+    if given.handoff_fd >= 0:
+        handoff = socket.socket(fileno=given.handoff_fd)
+        os.set_blocking(given.handoff_fd, False)
+    gc.set_threshold(50_000, 50, 100)
+    uvloop.run(Worker(settings, given.index, handoff, given.life_fd).run())
+
+
+if __name__ == "__main__":
+    main()
