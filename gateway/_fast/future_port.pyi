@@ -6,8 +6,7 @@ from gateway._fast.exchange import Dialect, Exchange, ReplyPort
 from gateway._fast.exchange_sink import ExchangeSink
 from gateway.core.errors import GatewayError
 
-Trailers = tuple[tuple[str, str], ...]
-Reply = tuple[bytes, GatewayError | None, Trailers]
+Reply = tuple[bytes, GatewayError | None, tuple[tuple[str, str], ...]]
 
 class FuturePort(ReplyPort):
     """The port of one call: ``future`` gets ``(message, error, trailers)``; the message counts if error is None."""

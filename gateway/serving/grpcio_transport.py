@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import grpc.aio
 
 from gateway._fast.exchange import Dialect
 from gateway._fast.exchange_sink import ExchangeSink
-from gateway._fast.future_port import FuturePort, Trailers
+from gateway._fast.future_port import FuturePort
 from gateway.core.errors import GatewayError
 from gateway.serving.grpc_service import INFER_PATH, GrpcService
 
 STATUS_OF_NUMBER: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
+if TYPE_CHECKING:
+    Handler = grpc.GenericRpcHandler[bytes, bytes]
+else:  # generic in the stubs only
+    Handler = grpc.GenericRpcHandler
+Trailers = tuple[tuple[str, str], ...]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
-class GrpcioTransport(grpc.GenericRpcHandler[bytes, bytes]):
+class GrpcioTransport(Handler):
     """One ``grpc.aio`` server; every path is answered by the pipeline or by :class:`GrpcService`."""
 
     def __init__(

@@ -1,0 +1,203 @@
+"""The oracle transport: a real grpc.aio server and client, with a sink that answers when told."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+
+from gateway._fast.exchange import live_exchanges_for_test
+from gateway._fast.future_port import FuturePort, HeldSink
+from gateway._fast.oip_wire import OipDialect
+from gateway.core.errors import ModelNotFound, Overloaded
+from gateway.serving._generated import inference_pb2 as pb
+from gateway.serving.grpc_service import INFER_PATH, OIP_SERVICE, GrpcService
+from gateway.serving.grpcio_transport import GrpcioTransport
+from tests.unit.serving.test_grpc_service import Directory
+
+STATUS = {"model_not_found": 5, "overloaded": 14, "method_unimplemented": 12, "malformed_body": 3}
+PREDICTION = uuid.UUID("0192f8a0-1234-7abc-8def-0123456789ab")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Running:
+    """A started transport, its sink and a channel to it."""
+
+    def __init__(self, sink, channel, port):
+        self.sink = sink
+        self.channel = channel
+        self.port = port
+
+    def infer(self, message=b"", **options):
+        return self.channel.unary_unary(INFER_PATH)(message, **options)
+
+    async def received(self):
+        """The next exchange that reached the sink."""
+        while not self.sink.held:
+            await asyncio.sleep(0)
+        return self.sink.held.pop(0)
+
+
+@asynccontextmanager
+async def running(**options):
+    sink = HeldSink()
+    transport = GrpcioTransport(GrpcService(Directory(), version="1"), sink, OipDialect(), STATUS, **options)
+    port = await transport.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Running(sink, channel, port)
+    await transport.stop(0)
+
+
+def run(scenario):
+    return asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_reply_comes_with_what_became_of_the_prediction():
+    async def scenario():
+        async with running() as server:
+            call = server.infer(b"request bytes")
+            waiting = asyncio.ensure_future(read(call))
+            exchange = await server.received()
+            assert server.sink.seen(exchange)["body"] == b"request bytes"
+            server.sink.answer(exchange, message=b"reply bytes", version=b"2", prediction_id=PREDICTION.bytes)
+            assert await waiting == b"reply bytes"
+            assert dict(await call.trailing_metadata()) == {
+                "x-prediction-id": str(PREDICTION),
+                "x-model-version": "2",
+                "x-record-state": "committed",
+            }
+
+    run(scenario)
+
+
+def test_an_error_has_its_status_its_message_and_its_trailers():
+    async def scenario():
+        async with running() as server:
+            call = server.infer()
+            waiting = asyncio.ensure_future(read(call))
+            error = Overloaded("Exceeds maximum queue size", hint="retry")
+            server.sink.answer(await server.received(), error=error, version=b"2", prediction_id=PREDICTION.bytes)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await waiting
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert refused.value.details() == "Exceeds maximum queue size (retry)"
+            assert dict(refused.value.trailing_metadata())["x-prediction-id"] == str(PREDICTION)
+
+    run(scenario)
+
+
+def test_an_error_before_any_model_has_no_prediction_to_tell_of():
+    async def scenario():
+        async with running() as server:
+            waiting = asyncio.ensure_future(read(server.infer()))
+            server.sink.answer(await server.received(), error=ModelNotFound("no"))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await waiting
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+            assert "x-prediction-id" not in dict(refused.value.trailing_metadata())
+
+    run(scenario)
+
+
+def test_metadata_deadline_and_trace_reach_the_exchange():
+    async def scenario():
+        async with running() as server:
+            metadata = (("x-user", "ada"), ("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"), ("a-bin", b"\xff"))
+            call = server.infer(timeout=9, metadata=metadata)
+            waiting = asyncio.ensure_future(read(call))
+            exchange = await server.received()
+            seen = server.sink.seen(exchange)
+            assert (seen["user"], seen["trace_id"]) == ("ada", TRACE)
+            assert 0 < seen["deadline_s"] <= 9
+            server.sink.answer(exchange)
+            await waiting
+
+    run(scenario)
+
+
+def test_without_a_deadline_there_is_none():
+    async def scenario():
+        async with running() as server:
+            waiting = asyncio.ensure_future(read(server.infer()))
+            exchange = await server.received()
+            assert server.sink.seen(exchange)["deadline_s"] is None
+            server.sink.answer(exchange)
+            await waiting
+
+    run(scenario)
+
+
+def test_a_cancelled_call_cancels_its_exchange_and_its_late_reply_is_dropped():
+    async def scenario():
+        async with running() as server:
+            call = server.infer()
+            waiting = asyncio.ensure_future(read(call))
+            exchange = await server.received()
+            call.cancel()
+            while not server.sink.seen(exchange)["cancelled"]:
+                await asyncio.sleep(0)
+            server.sink.answer(exchange, message=b"too late")
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    before = live_exchanges_for_test()
+    run(scenario)
+    assert live_exchanges_for_test() == before
+
+
+def test_a_port_that_has_answered_has_nothing_to_cancel():
+    async def scenario():
+        sink = HeldSink()
+        port = FuturePort(asyncio.get_running_loop().create_future())
+        port.submit(sink, OipDialect(), b"")
+        sink.answer(sink.held[0], message=b"m")
+        port.cancel()
+        assert await port.future == (b"m", None, ())
+        assert not sink.seen(sink.held[0])["cancelled"]
+
+    run(scenario)
+
+
+def test_a_message_over_the_limit_is_refused_before_it_is_read():
+    async def scenario():
+        async with running(message_limit=1000) as server:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await server.infer(bytes(1001))
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert server.sink.held == []
+
+    run(scenario)
+
+
+def test_other_calls_are_answered_by_the_service():
+    async def scenario():
+        async with running() as server:
+            live = server.channel.unary_unary(f"/{OIP_SERVICE}/ServerLive")
+            assert pb.ServerLiveResponse.FromString(await live(b"")).live
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await live(b"\x0a\x05ab")
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await server.channel.unary_unary("/no.Such/Call")(b"")
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    run(scenario)
+
+
+def test_an_address_in_use_is_an_os_error():
+    async def scenario():
+        async with running() as server:
+            other = GrpcioTransport(GrpcService(Directory(), version="1"), server.sink, OipDialect(), STATUS)
+            with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}"):
+                await other.start(f"127.0.0.1:{server.port}")
+            await other.stop(0)
+
+    run(scenario)
+
+
+async def read(call):
+    return await call
