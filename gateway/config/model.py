@@ -145,9 +145,11 @@ class ModelSpec(Spec):
     """What is kept of every prediction."""
 
     @model_validator(mode="after")
-    def _shadows_are_distinct(self) -> Self:
+    def _shadows_can_run(self) -> Self:
         versions = [shadow.version for shadow in self.shadows]
         repeated = sorted({version for version in versions if versions.count(version) > 1})
         if repeated:
             raise ValueError(f"shadows: version {', '.join(repeated)} is listed more than once")
+        if self.shadows and (self.recording.mode == "off" or self.recording.inputs != "full"):
+            raise ValueError("shadows: they run on what is recorded; recording needs mode on and inputs full")
         return self

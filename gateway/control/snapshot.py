@@ -87,15 +87,18 @@ def build_snapshot(
 ) -> Document:
     """The snapshot with every model that can be served. The same arguments give the same document."""
     models = {}
+    not_served = {}
     for name, offered in catalog.models.items():
         if offered.problems:
             continue
         state = desired.model(name)
         reasons = {version: reason for (model, version), reason in unavailable.items() if model == name}
+        if reasons:
+            not_served[name] = reasons
         plan = plan_model(state, offered, reasons)
         if plan is not None:
             models[name] = _model_document(offered, state, plan, counters)
-    return {"number": number, "models": models}
+    return {"number": number, "models": models, "unavailable": not_served}
 
 
 def _model_document(offered: OfferedModel, state: ModelState, plan: ModelPlan, counters: CounterSlots) -> Document:
