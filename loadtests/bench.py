@@ -38,7 +38,7 @@ QUICK_ROUNDS = 2
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, run, report; exit 1 when a bar was not met."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = report.console()
     scenarios = load_scenarios()
     if options.list:
         for scenario in scenarios:
@@ -150,6 +150,9 @@ def run_one(
         findings = KINDS[scenario.kind](scenario, bench)
     except (ServerFailed, OSError, subprocess.CalledProcessError) as failure:
         findings = Findings(void=[_reason(failure)])
+    marked = sum(1 for found in findings.rounds if found.marks)
+    if marked:
+        findings.notes.append(f"{marked} of {len(findings.rounds)} rounds are marked as doubtful")
     return {
         "name": scenario.name,
         "title": scenario.title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from loadtests import proc_stat
 from loadtests.drivers.grpc_load import GrpcLoad
 from loadtests.drivers.http_load import HttpLoad
 from loadtests.drivers.load_loop import LoadLoop
+from loadtests.latency import percentile_ns
 from loadtests.outcome import LoadOutcome
 from loadtests.requests import DISTINCT_ROWS, AnswerChecker, Verdict, grpc_messages, json_bodies, random_rows
 from loadtests.rounds import Round
@@ -47,7 +49,7 @@ def random_payload(spec: LoadSpec, models: Path) -> Payload:
     return Payload(bodies, rows_each, lambda: AnswerChecker.of_model(models / spec.model, rows, rows_each=rows_each))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Client:
     """A load generator connected to one server."""
 
@@ -92,11 +94,28 @@ def _loop(server: Server, spec: LoadSpec, payload: Payload, streams: int) -> Loa
 
 def measured_round(client: Client, seconds: float, *, server_cpu: int) -> Round:
     """Run the closed loop for `seconds`, wait until the record has caught up, and account for all CPU spent."""
+    return _accounted(client, lambda: client.run(seconds), server_cpu, until_recorded=client.server.recording)
+
+
+def measured_open_round(
+    client: Client, arrivals_ns: NDArray[np.int64], *, server_cpu: int, label: str, until_recorded: bool = True
+) -> Round:
+    """The same for an open loop; `label` says under which circumstances.
+
+    Without `until_recorded` the record is left alone: others may still be sending.
+    """
+    wait = until_recorded and client.server.recording
+    found = _accounted(client, lambda: client.run_open(arrivals_ns), server_cpu, until_recorded=wait)
+    # The generator spins shortly before a request is due, so being busy says nothing here; being late does.
+    return dataclasses.replace(found, server=f"{found.server}, {label}", client_busy=0.0)
+
+
+def _accounted(client: Client, run: Callable[[], LoadOutcome], server_cpu: int, *, until_recorded: bool) -> Round:
     server = client.server
     before = _Spent.now(server, server_cpu)
-    outcome = client.run(seconds)
+    outcome = run()
     answered = _Spent.now(server, server_cpu)
-    if server.recording:
+    if until_recorded:
         server.wait_until_recorded()
     recorded = _Spent.now(server, server_cpu)
     per_request = 1e6 / max(1, outcome.ok)
@@ -113,6 +132,7 @@ def measured_round(client: Client, seconds: float, *, server_cpu: int) -> Round:
         p50_us=latency.p50_us,
         p99_us=latency.p99_us,
         p999_us=latency.p999_us,
+        late_p99_us=percentile_ns(outcome.lateness, 99) / 1000 if outcome.lateness.any() else 0.0,
         client_busy=outcome.client_busy,
         steal=answered.steal_since(before),
         foreign=answered.foreign_since(before),

@@ -45,18 +45,6 @@ def read_stat(pid: int) -> ProcessStat | None:
         return None
 
 
-def thread_cpu_seconds(pid: int) -> dict[str, float]:
-    """User + system of each living thread, by ``name/tid``; empty when the process is gone."""
-    found = {}
-    for folder in (PROC / str(pid) / "task").glob("*"):
-        try:
-            stat = parse_stat((folder / "stat").read_text())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        found[f"{stat.name}/{stat.pid}"] = stat.cpu_seconds
-    return found
-
-
 def all_processes() -> list[ProcessStat]:
     """Every process of the machine."""
     found = (read_stat(int(folder.name)) for folder in PROC.iterdir() if folder.name.isdigit())

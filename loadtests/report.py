@@ -14,12 +14,20 @@ from rich.table import Table
 
 Result = Mapping[str, Any]
 
+#: Of a log file; a terminal knows its own width.
+WIDTH_WITHOUT_TERMINAL = 150
+
 VERDICT_STYLE = {"met": "green", "not met": "bold red", "void": "yellow", "skipped": "dim"}
 
 
+def console() -> Console:
+    """Standard output, wide enough for the tables."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
+
+
 def number(value: float, unit: str = "") -> str:
-    """Three significant digits or thousands, with the unit."""
-    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    """A few significant digits, or whole thousands, with the unit."""
+    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3g}"
     space = "" if unit in ("", "x", "/s") else " "
     return f"{shown}{space}{unit}"
 
@@ -99,8 +107,8 @@ def markdown(result: Result) -> str:
 
 if __name__ == "__main__":
     chosen = json.loads(Path(sys.argv[1]).read_text())
-    console = Console()
+    screen = console()
     for found in chosen["scenarios"]:
-        console.print(scenario_panel(found))
-    console.print(bars_table(chosen))
+        screen.print(scenario_panel(found))
+    screen.print(bars_table(chosen))
     print(markdown(chosen))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 MOST_STEAL = 0.02
 MOST_CLIENT_BUSY = 0.95
 MOST_FOREIGN = 0.05
+#: Open loop: requests sent this much later than due, at p99, are the client's fault and not the server's.
+MOST_LATE_US = 200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Round:
     p50_us: float
     p99_us: float
     p999_us: float
+    late_p99_us: float  #: open loop: how late requests were sent; 0 in a closed loop
     client_busy: float  #: share of a CPU
     steal: float  #: share of the machine's time that the hypervisor gave to others
     foreign: float  #: share of the server's CPU that processes which are not ours took
@@ -39,8 +42,10 @@ class Round:
             found.append(f"steal {self.steal:.1%}")
         if self.client_busy > MOST_CLIENT_BUSY:
             found.append(f"client {self.client_busy:.0%} busy")
+        if self.late_p99_us > MOST_LATE_US:
+            found.append(f"sent {self.late_p99_us:,.0f} µs late")
         if self.foreign > MOST_FOREIGN:
-            found.append(f"others took {self.foreign:.0%} of the server's CPU")
+            found.append(f"others {self.foreign:.0%}")
         if self.failed or self.lost:
             found.append(f"{self.failed} failed, {self.lost} lost")
         return tuple(found)

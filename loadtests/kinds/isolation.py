@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 from loadtests.arrivals import poisson_arrivals
 from loadtests.findings import Bench, Findings
-from loadtests.latency import Latency
-from loadtests.measure import WARM_UP_SECONDS, Client, connect, random_payload
+from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_open_round, random_payload
 from loadtests.outcome import LoadOutcome
-from loadtests.rounds import Figure
+from loadtests.rounds import Figure, Round
 from loadtests.scenario import Scenario
 
 OPEN_STREAMS = 64
@@ -24,8 +23,8 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
     """Alternate rounds alone and beside the neighbours; the small client keeps to its schedule in both."""
     findings = Findings()
     payload = random_payload(scenario.load, bench.models)
-    alone: list[Latency] = []
-    beside: list[Latency] = []
+    alone: list[Round] = []
+    beside: list[Round] = []
     neighbour_rates: list[float] = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(bench.gateway())
@@ -40,18 +39,25 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             bench.say(f"round {number + 1} of {scenario.rounds}")
             server.wait_until_recorded()
             arrivals = poisson_arrivals(scenario.load.rate, scenario.seconds, seed=number)
-            alone.append(_percentiles(findings, small.run_open(arrivals)))
+            alone.append(measured_open_round(small, arrivals, server_cpu=bench.server_cpu, label="alone"))
             with _busy(neighbours, scenario.seconds) as outcomes:
-                beside.append(_percentiles(findings, small.run_open(arrivals)))
+                beside.append(
+                    measured_open_round(
+                        small, arrivals, server_cpu=bench.server_cpu, label="beside neighbours", until_recorded=False
+                    )
+                )
             neighbour_rates.append(sum(outcome.rate for outcome in outcomes))
             findings.void += [f"neighbour: {o.failed} failed, {o.lost} lost" for o in outcomes if o.failed or o.lost]
+        server.wait_until_recorded()
+    findings.rounds = [*alone, *beside]
+    findings.judge_rounds()
     findings.figures = {
-        "solo_p50_us": Figure.of((latency.p50_us for latency in alone), "µs"),
-        "solo_p99_us": Figure.of((latency.p99_us for latency in alone), "µs"),
-        "beside_p50_us": Figure.of((latency.p50_us for latency in beside), "µs"),
-        "beside_p99_us": Figure.of((latency.p99_us for latency in beside), "µs"),
+        "solo_p50_us": Figure.of((round_.p50_us for round_ in alone), "µs"),
+        "solo_p99_us": Figure.of((round_.p99_us for round_ in alone), "µs"),
+        "beside_p50_us": Figure.of((round_.p50_us for round_ in beside), "µs"),
+        "beside_p99_us": Figure.of((round_.p99_us for round_ in beside), "µs"),
         "neighbours_rate": Figure.of(neighbour_rates, "/s"),
-        "p99_growth": Figure.ratios([latency.p99_us for latency in beside], [latency.p99_us for latency in alone]),
+        "p99_growth": Figure.ratios([round_.p99_us for round_ in beside], [round_.p99_us for round_ in alone]),
     }
     return findings
 
@@ -73,9 +79,3 @@ def _busy(clients: list[Client], seconds: float) -> Iterator[list[LoadOutcome]]:
     finally:
         for thread in threads:
             thread.join()
-
-
-def _percentiles(findings: Findings, outcome: LoadOutcome) -> Latency:
-    if outcome.failed or outcome.lost:
-        findings.void.append(f"small client: {outcome.failed} requests failed, {outcome.lost} were lost")
-    return outcome.percentiles

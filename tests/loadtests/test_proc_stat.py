@@ -38,10 +38,6 @@ class TestStatLine:
         ended.wait()
         assert proc_stat.read_stat(ended.pid) is None
         assert proc_stat.cpu_seconds([ended.pid]) == 0
-        assert proc_stat.thread_cpu_seconds(ended.pid) == {}
-
-    def test_each_living_thread_is_named(self):
-        assert any(key.endswith(f"/{os.getpid()}") for key in proc_stat.thread_cpu_seconds(os.getpid()))
 
 
 class TestFamily:

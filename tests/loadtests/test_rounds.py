@@ -6,7 +6,7 @@ from loadtests.rounds import Figure, Round
 
 QUIET = Round(
     server="gateway", rate=1000.0, ok=1000, failed=0, lost=0, worker_us=5.0, tree_us=9.0, recorder_us=3.0,
-    p50_us=100, p99_us=200, p999_us=300, client_busy=0.5, steal=0.0, foreign=0.0,
+    p50_us=100, p99_us=200, p999_us=300, late_p99_us=0.0, client_busy=0.5, steal=0.0, foreign=0.0,
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def test_a_quiet_round_has_no_marks():
     [
         ({"steal": 0.021}, "steal 2.1%"),
         ({"client_busy": 0.96}, "client 96% busy"),
-        ({"foreign": 0.3}, "others took 30% of the server's CPU"),
+        ({"late_p99_us": 1500.0}, "sent 1,500 µs late"),
+        ({"foreign": 0.3}, "others 30%"),
         ({"failed": 2}, "2 failed, 0 lost"),
         ({"lost": 1}, "0 failed, 1 lost"),
     ],
