@@ -233,6 +233,24 @@ cdef class Exchange:
         return [(span_text(self.wanted[i].name), self.wanted[i].flags) for i in range(self.wanted_count)]
 
     @property
+    def chosen_version(self):
+        """Version that answers, "" before routing."""
+        return span_text(self.version_text)
+
+    @property
+    def rule_number(self):
+        return self.rule
+
+    @property
+    def ring_seq(self):
+        """Sequence of its frame; -1 = none."""
+        return self.seq
+
+    @property
+    def prediction_id_bytes(self):
+        return PyBytes_FromStringAndSize(<char*>self.prediction_id, 16)
+
+    @property
     def reply_bytes(self):
         return PyBytes_FromStringAndSize(<char*>self.reply, self.reply_size) if self.reply != NULL else b""
 
@@ -260,26 +278,34 @@ cdef tuple view_tuple(TensorView* view):
 
 
 cdef class KeptPort(ReplyPort):
-    """A port that keeps what it is given; for tests."""
+    """A port that keeps what it is given, and the state in which it was given; for tests."""
 
     cdef public list sent
+    cdef public list states_at_send
+    cdef public int flushes
 
     def __init__(self):
         self.sent = []
+        self.states_at_send = []
 
     cdef int send_reply(self, Exchange exchange) except -1:
+        self.states_at_send.append(exchange.state)
         exchange.state = RELEASED
         self.sent.append(exchange)
+        self.flush_wanted = True
         return 0
 
     cdef int flush(self) except -1:
+        self.flush_wanted = False
+        self.flushes += 1
         return 0
 
 
-def exchange_for_test(bytes body=b"", ReplyPort port=None):
+def exchange_for_test(bytes body=b"", ReplyPort port=None, Dialect dialect=None, int64_t deadline_ns=0):
     """An exchange that no transport made, holding ``body``."""
-    cdef Exchange exchange = Exchange.new(port, None, 0)
+    cdef Exchange exchange = Exchange.new(port, dialect, 0)
     exchange.set_body(body, len(body))
+    exchange.deadline_ns = deadline_ns
     return exchange
 
 

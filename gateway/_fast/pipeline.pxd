@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from gateway._fast.batch cimport Batch
 from gateway._fast.breadcrumbs cimport Breadcrumbs
-
+from gateway._fast.counters cimport CounterPage
 from gateway._fast.exchange cimport Exchange, ReplyPort, Span
 from gateway._fast.exchange_sink cimport ExchangeSink
 from gateway._fast.identifiers cimport IdGenerator
@@ -20,7 +20,7 @@ cdef class Pipeline(ExchangeSink):
     cdef object open_lane            # (version) -> a lane with submit(job): on another thread, then `completed`
     cdef object scan_lane            # lane for bodies too large to scan on the loop
     cdef RingWriter ring             # None: recording is off
-    cdef object counters
+    cdef CounterPage counters        # None: nothing is counted
     cdef Breadcrumbs crumbs          # None: native runs leave no trace
     cdef IdGenerator ids
     cdef dict grpc_status            # error code -> gRPC status number

@@ -45,7 +45,7 @@ cdef class ScanJob:
 cdef class Pipeline(ExchangeSink):
     """Route, queue, run, commit and release exchanges; single-threaded, driven by :meth:`step`."""
 
-    def __init__(self, *, wake, placement, inline_lane, open_lane, scan_lane, RingWriter ring, counters,
+    def __init__(self, *, wake, placement, inline_lane, open_lane, scan_lane, RingWriter ring, CounterPage counters,
                  dict grpc_status not None, IdGenerator ids=None, on_epoch=None, Breadcrumbs crumbs=None):
         self.wake = wake
         self.placement = placement
@@ -84,7 +84,8 @@ cdef class Pipeline(ExchangeSink):
             if self.draining:
                 exchange.fail(Draining("the server is stopping", hint="retry: another connection reaches a new one"))
             elif exchange.body_size > self.scan_inline_bytes:
-                return self.scan_lane.submit(ScanJob(exchange))
+                self.scan_lane.submit(ScanJob(exchange))
+                return 0
             elif exchange.dialect.scan(exchange) < 0:
                 exchange.dialect.settle(exchange)
         return self.admit(exchange)
@@ -286,6 +287,8 @@ cdef class Pipeline(ExchangeSink):
                 exchange.record_state = RECORD_COMMITTED
             else:
                 self.ring.note_unlogged(1)
+                if self.counters is not None:
+                    self.counters.count_unlogged(version.counters)
                 if version.fail_closed and exchange.error is None:
                     exchange.fail(Overloaded("the record is full and this model does not answer unrecorded"))
                     status = self.status_of(exchange.error)

@@ -80,7 +80,8 @@ def compile_models(
         for served in (*versions.values(), models[name].unrouted):
             served.set_recording(block)
             served.schema = register(served) if served.schema is None else served.schema
-            served.counters = part["versions"].get(served.version, {}).get("counters", served.counters)
+            counted_as = served.version or models[name].default.version  # a request that no version took
+            served.counters = part["versions"][counted_as].get("counters", 0)
     return models
 
 
