@@ -38,6 +38,7 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "record_ring": [],
     "frame_columns": [],
     "counters": [],
+    "breadcrumbs": [],
     "key_hash": [],
     "slot_table": [],
     "breadcrumbs": [],

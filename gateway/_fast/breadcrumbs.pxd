@@ -34,3 +34,4 @@ cdef class Breadcrumbs:
     cpdef int enter(self, int lane, str model, str version, int64_t rows, list exchanges) except -1
     # It came back.
     cpdef void leave(self, int lane) noexcept
+    cdef Crumb* crumb(self, int lane) noexcept

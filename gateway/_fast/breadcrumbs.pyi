@@ -3,10 +3,10 @@ from typing_extensions import Buffer
 from gateway._fast.exchange import Exchange
 
 class Breadcrumbs:
-    """The breadcrumbs of one process: ``memory`` is ``ControlPage.memory``, ``slot`` its place there."""
+    """The breadcrumbs of one process: ``memory`` is ``ControlPage.memory``, ``offset`` the ``crumbs_offset`` there."""
 
-    def __init__(self, memory: Buffer, slot: int) -> None:
-        """Raises ValueError where ``memory`` has no such slot."""
+    def __init__(self, memory: Buffer, offset: int) -> None:
+        """Raises ValueError where ``memory`` is too small or the offset is not a multiple of 8."""
     def enter(self, lane: int, model: str, version: str, rows: int, exchanges: list[Exchange]) -> int:
         """``lane`` (any number; the loop's is 0) is about to run this batch in native code."""
     def leave(self, lane: int) -> None:

@@ -10,11 +10,15 @@ import array
 import errno
 import fcntl
 import socket
+import struct
 import termios
 from typing import NamedTuple
 
 HTTP_PORT = b"h"
 GRPC_PORT = b"g"
+
+_DESCRIPTOR = struct.Struct("i")
+_ROOM_FOR_ONE = socket.CMSG_SPACE(_DESCRIPTOR.size)
 
 
 class Handed(NamedTuple):
@@ -74,10 +78,12 @@ def take_connections(handoff: socket.socket, limit: int = 64) -> list[Handed]:
     taken: list[Handed] = []
     while len(taken) < limit:
         try:
-            port, descriptors, _flags, _address = socket.recv_fds(handoff, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            # Not socket.recv_fds: it drops its flags, and the descriptor would be inherited by later children.
+            port, ancillary, _flags, _address = handoff.recvmsg(1, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             break
         if not port:
             break  # the supervisor closed the pair
-        taken += [Handed(socket.socket(fileno=descriptor), port) for descriptor in descriptors]
+        for _level, _kind, data in ancillary:
+            taken.append(Handed(socket.socket(fileno=_DESCRIPTOR.unpack(data)[0]), port))
     return taken

@@ -13,7 +13,10 @@ offset                  what                                        written by
 64 + 64 * slot          running epoch                               the slot's process
 72 + 64 * slot          connections closed (never falls)            the slot's process
 80 + 64 * slot          requests in flight                          the slot's process
-88 + 64 * slot          heartbeat, CLOCK_MONOTONIC ns; 0 = none yet the slot's process, at least once a second
+88 + 64 * slot          heartbeat, CLOCK_MONOTONIC ns; 0 = none     the slot's process, once a second or more
+96 + 64 * slot          connections handed to the process           supervisor
+104 + 64 * slot         of these, lost with a process that died     supervisor
+112 + 64 * slot         starts of the process                       supervisor
 CRUMBS + 16 KiB * slot  four breadcrumbs of 4 KiB, one a lane       the slot's process
 ======================  ==========================================  =======================================
 
@@ -56,7 +59,7 @@ PAGE_BYTES = CRUMBS_AT + (MAX_WORKERS + MAX_SCORERS) * LANES * CRUMB_BYTES
 PAGE_NAME = "control"
 
 _EPOCH, _DRAINING, _SCORERS_WANTED, _LAYOUT = range(4)
-_RUNNING_EPOCH, _CLOSED, _IN_FLIGHT, _HEARTBEAT = range(4)
+_RUNNING_EPOCH, _CLOSED, _IN_FLIGHT, _HEARTBEAT, _HANDED, _LOST, _STARTS = range(7)
 _CRUMB_HEAD = struct.Struct("<QQHHI")
 _CRUMB_MODEL_AT, _CRUMB_MODEL_BYTES = 64, 192
 _CRUMB_VERSION_AT, _CRUMB_VERSION_BYTES = 256, 64
@@ -94,6 +97,11 @@ def scorer_slot(index: int) -> int:
     return MAX_WORKERS + index
 
 
+def crumbs_offset(slot: int) -> int:
+    """Where in the page the breadcrumbs of a slot begin, for ``_fast.breadcrumbs``, which writes them."""
+    return CRUMBS_AT + LANES * CRUMB_BYTES * slot
+
+
 class ControlPage:
     """The mapped page. Made by :meth:`create` (supervisor) or :meth:`open` (everybody else)."""
 
@@ -109,7 +117,8 @@ class ControlPage:
         fresh = f"{path}.new"
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, PAGE_BYTES)
+            # A hole that cannot be filled later, when memory is short, would end its writer with SIGBUS.
+            os.posix_fallocate(descriptor, 0, PAGE_BYTES)
             page = cls(mmap.mmap(descriptor, PAGE_BYTES))
         finally:
             os.close(descriptor)
@@ -187,7 +196,7 @@ class SlotView:
         self._words = words
         self._view = view
         self._at = (SLOTS_AT + SLOT_BYTES * number) // 8
-        self._crumbs_at = CRUMBS_AT + LANES * CRUMB_BYTES * number
+        self._crumbs_at = crumbs_offset(number)
 
     @property
     def running_epoch(self) -> int:
@@ -225,6 +234,38 @@ class SlotView:
     def heartbeat_ns(self, now_ns: int) -> None:
         self._words[self._at + _HEARTBEAT] = now_ns
 
+    @property
+    def connections_handed(self) -> int:
+        """Connections that the supervisor handed to this worker and its predecessors."""
+        return self._words[self._at + _HANDED]
+
+    @connections_handed.setter
+    def connections_handed(self, count: int) -> None:
+        self._words[self._at + _HANDED] = count
+
+    @property
+    def connections_lost(self) -> int:
+        """Of the connections handed over, those that ended with a worker that died."""
+        return self._words[self._at + _LOST]
+
+    @connections_lost.setter
+    def connections_lost(self, count: int) -> None:
+        self._words[self._at + _LOST] = count
+
+    @property
+    def connections_open(self) -> int:
+        """Connections that the worker has, or has waiting to be taken."""
+        return max(0, self.connections_handed - self.connections_lost - self.connections_closed)
+
+    @property
+    def starts(self) -> int:
+        """How often the process was started; every start but the first is a restart."""
+        return self._words[self._at + _STARTS]
+
+    @starts.setter
+    def starts(self, count: int) -> None:
+        self._words[self._at + _STARTS] = count
+
     def breadcrumbs(self) -> list[Breadcrumb]:
         """What the lanes are running in native code right now; of a dead process: what they died in."""
         crumbs = (self._breadcrumb(self._crumbs_at + lane * CRUMB_BYTES) for lane in range(LANES))
@@ -249,7 +290,7 @@ class SlotView:
         return bytes(self._view[at : at + size]).decode("utf-8", "replace")
 
     def clear_of_the_dead(self) -> None:
-        """Zero the slot of a process that has ended, except for its closed connections."""
+        """Zero what speaks of a process that has ended."""
         self.running_epoch = 0
         self.in_flight = 0
         self.heartbeat_ns = 0

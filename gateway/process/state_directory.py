@@ -17,8 +17,10 @@ from collections.abc import Iterator
 
 _FOLDERS = ("run", "snapshots", "segments", "log", "shm")
 _SHARED_MEMORY_ROOT = "/dev/shm"
-#: Shared memory besides the rings: control page, counters, and room to breathe.
+#: Shared memory besides the rings: control page, a row of counters a process, and room to breathe.
 _MARGIN_BYTES = 16 << 20
+_COUNTER_ROW_BYTES = 2 << 20
+_LOG_BYTES = 4 << 20
 
 
 class StartError(Exception):
@@ -103,10 +105,10 @@ class StateDirectory:
 
     # Shared memory.
 
-    def shared_memory(self, ring_bytes: int) -> str:
+    def shared_memory(self, ring_bytes: int, counting_processes: int) -> str:
         """Path of the directory for rings and pages, existing and private.
 
-        /dev/shm where ``ring_bytes`` fit, else the state directory; where rings of an earlier run are left, there.
+        /dev/shm where all of it fits, else the state directory; where rings of an earlier run are left, there.
         """
         name = f"onnx-gateway-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}"
         fast = os.path.join(_SHARED_MEMORY_ROOT, name)
@@ -114,11 +116,12 @@ class StateDirectory:
         for place in (fast, slow):
             if leftover_rings(place):
                 return _private_directory(place)
-        if _free_bytes(_SHARED_MEMORY_ROOT) >= ring_bytes + _MARGIN_BYTES:
+        needed = ring_bytes + counting_processes * _COUNTER_ROW_BYTES + _MARGIN_BYTES
+        if _free_bytes(_SHARED_MEMORY_ROOT) >= needed:
             return _private_directory(fast)
-        if _free_bytes(slow) < ring_bytes + _MARGIN_BYTES:
+        if _free_bytes(slow) < needed:
             raise StartError(
-                f"the record's rings need {ring_bytes >> 20} MiB, and neither {_SHARED_MEMORY_ROOT} nor {slow} "
+                f"rings and counters need {needed >> 20} MiB, and neither {_SHARED_MEMORY_ROOT} nor {slow} "
                 "has that much room"
             )
         return _private_directory(slow)
@@ -143,8 +146,12 @@ class StateDirectory:
         os.replace(f"{path}.new", path)
 
     def append_line(self, name: str, content: dict) -> None:  # type: ignore[type-arg]
-        """Append one JSON object as a line to a file under run/."""
-        with open(os.path.join(self.run, name), "a", encoding="utf-8") as file:
+        """Append one JSON object as a line to a file under run/; a large file is set aside as ``NAME.1`` first."""
+        path = os.path.join(self.run, name)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(path) > _LOG_BYTES:
+                os.replace(path, f"{path}.1")
+        with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(content) + "\n")
 
 

@@ -70,8 +70,6 @@ class Supervisor:
         self._preparations: list[Member] = []
         self._doors: dict[socket.socket, bytes] = {}
         self._handoffs = [Handoff.open() for _ in range(settings.workers)]
-        self._handed = [0] * settings.workers
-        self._lost = [0] * settings.workers
         self._undelivered: list[tuple[socket.socket, bytes]] = []
         self._accepting = False
         self._accept_again_at: float | None = None
@@ -99,7 +97,8 @@ class Supervisor:
     def _occupy(self) -> None:
         self._directory.prepare()
         self._tree_lock = self._directory.lock(self._settings.drain_seconds)
-        self._shm_dir = self._directory.shared_memory(len(self._settings.rings) * self._settings.ring_bytes)
+        ring_bytes = len(self._settings.rings) * self._settings.ring_bytes
+        self._shm_dir = self._directory.shared_memory(ring_bytes, self._settings.workers + self._settings.scorers)
         self._page = ControlPage.create(os.path.join(self._shm_dir, PAGE_NAME))
         self._open_ports()
         _raise_descriptor_limit()
@@ -117,7 +116,8 @@ class Supervisor:
         else:
             grpc = listen(host, settings.grpc_port, what="gRPC")
             self._doors[grpc] = GRPC_PORT
-        self._admin = listen(host, settings.admin_port, what="admin")
+        # Bound here, so that a restarted control is found at the same port, and its clients wait meanwhile.
+        self._admin = listen(settings.admin_host, settings.admin_port, what="admin")
         self._ports = {"http": port_of(http), "grpc": port_of(grpc), "admin": port_of(self._admin)}
 
     def _listen_to_signals(self) -> None:
@@ -133,13 +133,12 @@ class Supervisor:
     def _watch(self, source: socket.socket, on_readable: Callable[[], None]) -> None:
         self._selector.register(source, selectors.EVENT_READ, on_readable)
 
-    # The record's memory is made ready by two children that run one after the other; workers start after them.
+    # Rings and counters are made by children that run one after the other; workers start after them.
 
     def _prepare_record(self) -> None:
         if leftover_rings(self._shm_dir):
             self._preparations.append(Member(RECOVERY))
-        if self._settings.rings:
-            self._preparations.append(Member(RINGS))
+        self._preparations.append(Member(RINGS))
         self._prepare_next()
 
     def _prepare_next(self) -> None:
@@ -151,7 +150,7 @@ class Supervisor:
     def _on_prepared(self, step: Member, code: int) -> None:
         self._preparations.pop(0)
         if code != 0 and self._stop is None:
-            _say(f"{step.role} failed ({_ending(code)}); without it nothing can be recorded, so the gateway stops")
+            _say(f"{step.role} failed ({_ending(code)}); the gateway stops")
             self._exit_code = 1
             self._begin_stop()
         elif self._stop is None:
@@ -245,7 +244,7 @@ class Supervisor:
     def _hand_over(self, connection: socket.socket, port: bytes) -> None:
         for load in least_loaded_first(self._loads()):
             if self._handoffs[load.worker].send(connection, port):
-                self._handed[load.worker] += 1
+                self._slot(WORKER, load.worker).connections_handed += 1
                 connection.close()
                 return
         self._undelivered.append((connection, port))
@@ -259,9 +258,9 @@ class Supervisor:
         alive = self._set.is_alive(Member(WORKER, index))
         return WorkerLoad(
             worker=index,
-            open_connections=max(0, self._handed[index] - self._lost[index] - slot.connections_closed),
+            open_connections=slot.connections_open,
             in_flight=slot.in_flight,
-            handed=self._handed[index],
+            handed=slot.connections_handed,
             responsive=alive and self._beats.looks_without_beat(index) < _LOOKS_UNTIL_AVOIDED,
         )
 
@@ -295,6 +294,8 @@ class Supervisor:
             pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
             start_new_session=True,
         )
+        if member.role in (WORKER, SCORER):
+            self._slot(member.role, member.number).starts += 1
         self._publish()
 
     def _send(self, member: Member, number: signal.Signals) -> None:
@@ -328,8 +329,8 @@ class Supervisor:
         slot.clear_of_the_dead()
         if member.role == WORKER:
             # Its connections died with it, except for those that still wait to be taken by its successor.
-            open_at_death = self._handed[member.number] - slot.connections_closed
-            self._lost[member.number] = open_at_death - self._handoffs[member.number].waiting()
+            gone = slot.connections_handed - slot.connections_closed - self._handoffs[member.number].waiting()
+            slot.connections_lost = max(0, gone)
         if code != 0 or crumbs:
             self._write_obituary(member, pid, code, crumbs)
         if code not in _SENT_FROM_OUTSIDE or member in self._hung:

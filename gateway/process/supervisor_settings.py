@@ -19,6 +19,7 @@ class SupervisorSettings(NamedTuple):
     http_port: int = 8000
     grpc_port: int = 8001
     admin_port: int = 8002
+    admin_host: str = "127.0.0.1"
     workers: int = 1
     recorders: int = 1
     #: Most scorers at a time; how many run is control's wish.

@@ -26,7 +26,7 @@ class StandIn:
         else:
             self.state_dir = arguments.state_dir
         self.stopping = False
-        self.life, self.wake = arguments.life_fd, None
+        self.life = arguments.life_fd
         self.clients = {}
 
     def tell(self, event: str) -> None:
@@ -120,12 +120,15 @@ def main() -> int:
     arguments = parser.parse_args(sys.argv[2:])
     stand_in = StandIn(role, arguments)
     if role == "rings":
+        stand_in.name = role
+        stand_in.tell(f"made {arguments.ring}")
         for ring in arguments.ring:
             with open(os.path.join(arguments.shm_dir, f"{ring}.ring"), "w"):
                 pass
     if role in ("rings", "recovery"):
         stand_in.name = role
-        stand_in.tell("ran")
+        if role == "recovery":
+            stand_in.tell("ran")
         return int(os.path.exists(os.path.join(stand_in.state_dir, f"fail-{role}")))
     if os.path.exists(os.path.join(stand_in.state_dir, f"fail-{role}")):
         return 3

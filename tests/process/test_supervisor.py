@@ -166,7 +166,7 @@ def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_reco
     (tree.state_dir / "events").unlink()
     tree.start(workers=1)
     events = [line for line in tree.events() if not line.startswith("control")]
-    assert events[:2] == ["recovery: ran", "rings: ran"]
+    assert events[:2] == ["recovery: ran", "rings: made ['w0', 's0']"]
 
 
 def test_a_successor_waits_for_orphans_and_kills_those_that_hang(tree):
@@ -239,7 +239,8 @@ def test_without_recording_there_are_neither_rings_nor_recorders(tree):
     tree.start(workers=1, recording="off")
     assert tree.runtime()["rings"] == []
     assert tree.stop()[0] == 0
-    assert {line.split(":")[0] for line in tree.events()} == {"control", "worker 0"}
+    assert {line.split(":")[0] for line in tree.events()} == {"control", "rings", "worker 0"}
+    assert "rings: made []" in tree.events()
 
 
 def test_with_the_grpcio_transport_the_grpc_port_is_only_reserved(tree):

@@ -1,0 +1,216 @@
+"""Counters in shared memory: a few stores a request, no locks, no allocation. See ``counters.pxd`` for the layout."""
+import mmap
+import os
+from typing import NamedTuple
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+
+from gateway.core.errors import Conflict, Unavailable
+from gateway.core.instruments import BATCH_BUCKETS_ROWS, LATENCY_BUCKETS_NS, REFUSAL_REASONS
+
+SLOTS = 2048
+
+cdef uint64_t MAGIC = 0x3130524554435747u       # "GWCTER01", little-endian
+cdef int64_t[LATENCY_BUCKETS - 1] LATENCY_BOUNDS
+cdef int64_t[BATCH_BUCKETS - 1] BATCH_BOUNDS
+cdef dict REFUSAL_INDEX = {code: index for index, code in enumerate(REFUSAL_REASONS)}
+cdef int INTERNAL = REFUSAL_INDEX["internal"]
+
+if len(LATENCY_BUCKETS_NS) != LATENCY_BUCKETS - 1 or len(BATCH_BUCKETS_ROWS) != BATCH_BUCKETS - 1:
+    raise ImportError("core/instruments.py and _fast/counters.pxd disagree about the number of buckets")
+if len(REFUSAL_REASONS) > REFUSALS_MAX:
+    raise ImportError("core/instruments.py names more refusals than a row of the counters has room for")
+for _index, _bound in enumerate(LATENCY_BUCKETS_NS):
+    LATENCY_BOUNDS[_index] = _bound
+for _index, _bound in enumerate(BATCH_BUCKETS_ROWS):
+    BATCH_BOUNDS[_index] = _bound
+
+
+def create_counters(path, int rows, int slots=SLOTS):
+    cdef CountersHeader header
+    cdef size_t size = COUNTERS_HEADER_BYTES + rows * row_bytes(slots)
+    header.magic = MAGIC
+    header.layout = COUNTERS_LAYOUT
+    header.rows = rows
+    header.slots = slots
+    header.slot_words = SLOT_WORDS
+    fresh = f"{os.fspath(path)}.new"
+    try:
+        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            # A hole that cannot be filled later would end its writer with SIGBUS.
+            os.posix_fallocate(descriptor, 0, size)
+            os.pwrite(descriptor, (<char*>&header)[:sizeof(header)], 0)
+        finally:
+            os.close(descriptor)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise Unavailable(f"counters {path} cannot be made: {error.strerror}") from error
+
+
+cdef inline size_t row_bytes(size_t slots) noexcept nogil:
+    return (1 + slots) * SLOT_WORDS * sizeof(uint64_t)
+
+
+cdef object map_file(path, bint writable):
+    """The whole file as an mmap, its header checked."""
+    cdef const CountersHeader* header
+    try:
+        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < COUNTERS_HEADER_BYTES:
+                raise Conflict(f"{path} is not a file of counters: {size} bytes")
+            memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Unavailable(f"counters {path}: {error.strerror}", hint="is the gateway running?") from error
+    header = <const CountersHeader*>address_of(memory, writable)
+    if header.magic != MAGIC or header.layout != COUNTERS_LAYOUT or header.slot_words != SLOT_WORDS:
+        raise Conflict(f"{path} is not a file of counters of layout {COUNTERS_LAYOUT}")
+    if <size_t>size < COUNTERS_HEADER_BYTES + header.rows * row_bytes(header.slots):
+        raise Conflict(f"{path} is shorter than its {header.rows} rows of {header.slots} slots")
+    return memory
+
+
+cdef char* address_of(memory, bint writable) except NULL:
+    # The mapping moves only when it is resized or closed, and nobody but us has it.
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(memory, &buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    cdef char* at = <char*>buffer.buf
+    PyBuffer_Release(&buffer)
+    return at
+
+
+@cython.final
+cdef class CounterPage:
+
+    def __init__(self, path, int row):
+        self.memory = map_file(path, True)
+        cdef char* base = address_of(self.memory, True)
+        cdef CountersHeader* header = <CountersHeader*>base
+        if not 0 <= row < <int64_t>header.rows:
+            raise Unavailable(f"counters {path} have {header.rows} rows, there is no row {row}")
+        self.row = row
+        self.slots = <int>header.slots
+        self.words = <uint64_t*>(base + COUNTERS_HEADER_BYTES + row * row_bytes(header.slots))
+
+    cdef uint64_t* slot(self, int index) noexcept nogil:
+        if index < 0 or index >= self.slots:
+            return NULL
+        return self.words + <size_t>(1 + index) * SLOT_WORDS
+
+    cpdef void count_request(
+        self, int slot, int status, int64_t rows, int64_t queue_ns, int64_t features_ns, int64_t infer_ns,
+        int64_t total_ns,
+    ) noexcept nogil:
+        cdef uint64_t* words = self.slot(slot)
+        if words == NULL:
+            return
+        if status < 0 or status >= STATUS_COUNT:
+            status = 2           # UNKNOWN, as gRPC itself reads a code that it does not know
+        words[WORD_STATUS + status] += 1
+        words[WORD_ALL_NS] += total_ns
+        words[WORD_LATENCY + bucket_of(total_ns, LATENCY_BOUNDS, LATENCY_BUCKETS - 1)] += 1
+        if status == 0:
+            words[WORD_ROWS] += rows
+            words[WORD_QUEUE_NS] += queue_ns
+            words[WORD_FEATURES_NS] += features_ns
+            words[WORD_INFER_NS] += infer_ns
+            words[WORD_OK_NS] += total_ns
+
+    cpdef void count_run(self, int slot, int64_t rows, int64_t infer_ns) noexcept nogil:
+        cdef uint64_t* words = self.slot(slot)
+        if words == NULL:
+            return
+        words[WORD_RUNS] += 1
+        words[WORD_RUN_ROWS] += rows
+        words[WORD_RUN_NS] += infer_ns
+        words[WORD_BATCH + bucket_of(rows, BATCH_BOUNDS, BATCH_BUCKETS - 1)] += 1
+
+    cpdef void count_unlogged(self, int slot) noexcept nogil:
+        cdef uint64_t* words = self.slot(slot)
+        if words != NULL:
+            words[WORD_UNLOGGED] += 1
+
+    cpdef void count_refusal(self, str code) noexcept:
+        cdef int index = REFUSAL_INDEX.get(code, INTERNAL)
+        self.words[index] += 1
+
+
+cdef inline int bucket_of(int64_t value, const int64_t* bounds, int count) noexcept nogil:
+    # Most values fall into the first few buckets; a bound belongs to the bucket below it, as Prometheus' `le` says.
+    cdef int index = 0
+    while index < count and value > bounds[index]:
+        index += 1
+    return index
+
+
+class VersionTotals(NamedTuple):
+    requests: tuple
+    rows: int
+    queue_ns: int
+    features_ns: int
+    infer_ns: int
+    ok_ns: int
+    all_ns: int
+    runs: int
+    run_rows: int
+    run_ns: int
+    unlogged: int
+    latency: tuple
+    batches: tuple
+
+
+@cython.final
+cdef class CounterReader:
+    cdef object memory           # the mmap; keeps `base` valid
+    cdef const char* base        # borrowed from memory
+    cdef readonly int rows
+    cdef readonly int slots
+
+    def __init__(self, path):
+        self.memory = map_file(path, False)
+        self.base = address_of(self.memory, False)
+        cdef const CountersHeader* header = <const CountersHeader*>self.base
+        self.rows = <int>header.rows
+        self.slots = <int>header.slots
+
+    def version(self, int slot):
+        cdef uint64_t[SLOT_WORDS] sums
+        self.sum_words(1 + slot if 0 <= slot < self.slots else -1, sums)
+        return VersionTotals(
+            requests=tuple([sums[WORD_STATUS + index] for index in range(STATUS_COUNT)]),
+            rows=sums[WORD_ROWS],
+            queue_ns=sums[WORD_QUEUE_NS],
+            features_ns=sums[WORD_FEATURES_NS],
+            infer_ns=sums[WORD_INFER_NS],
+            ok_ns=sums[WORD_OK_NS],
+            all_ns=sums[WORD_ALL_NS],
+            runs=sums[WORD_RUNS],
+            run_rows=sums[WORD_RUN_ROWS],
+            run_ns=sums[WORD_RUN_NS],
+            unlogged=sums[WORD_UNLOGGED],
+            latency=tuple([sums[WORD_LATENCY + index] for index in range(LATENCY_BUCKETS)]),
+            batches=tuple([sums[WORD_BATCH + index] for index in range(BATCH_BUCKETS)]),
+        )
+
+    def refusals(self):
+        cdef uint64_t[SLOT_WORDS] sums
+        self.sum_words(0, sums)
+        return {code: sums[index] for code, index in REFUSAL_INDEX.items()}
+
+    cdef void sum_words(self, int block, uint64_t* sums) noexcept nogil:
+        # `block` counts slots from the row's refusals on; -1 = no such slot.
+        cdef const uint64_t* words
+        cdef int row, word
+        for word in range(SLOT_WORDS):
+            sums[word] = 0
+        if block < 0:
+            return
+        for row in range(self.rows):
+            words = <const uint64_t*>(self.base + COUNTERS_HEADER_BYTES + row * row_bytes(self.slots))
+            for word in range(SLOT_WORDS):
+                sums[word] += words[<size_t>block * SLOT_WORDS + word]
