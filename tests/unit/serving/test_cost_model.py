@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gateway.serving.cost_model import CostModel
+
+
+def learned(runs: list[tuple[int, int]]) -> CostModel:
+    model = CostModel()
+    for rows, took_ns in runs:
+        model.observe(rows, took_ns)
+    return model
+
+
+def test_learns_intercept_and_slope_from_runs_of_different_sizes():
+    model = learned([(rows, 9_000 + 30 * rows) for rows in (1, 8, 32, 128)] * 5)
+    assert model.predict(1) == pytest.approx(9_030, rel=0.01)
+    assert model.predict(128) == pytest.approx(9_000 + 30 * 128, rel=0.01)
+
+
+def test_runs_of_one_size_are_charged_their_mean():
+    model = learned([(4, 10_000)] * 20)
+    assert model.predict(4) == pytest.approx(10_000)
+
+
+def test_follows_a_version_that_became_slower():
+    model = learned([(1, 10_000)] * 50 + [(1, 30_000)] * 200)
+    assert model.predict(1) == pytest.approx(30_000, rel=0.05)
+
+
+def test_one_disturbed_run_counts_as_four_predictions_at_most():
+    model = learned([(1, 10_000)] * 50)
+    model.observe(1, 50_000_000)
+    assert model.predict(1) < 12_000
+
+
+def test_never_predicts_below_zero_or_falling_with_rows():
+    generator = random.Random(1)
+    model = CostModel()
+    for _ in range(2_000):
+        model.observe(generator.randrange(1, 200), generator.randrange(1, 10_000_000))
+        assert 0 <= model.predict(1) <= model.predict(100)
+
+
+def test_knows_nothing_before_the_first_run():
+    assert CostModel().predict(10) == 0
