@@ -120,6 +120,8 @@ def quality_table(log: pd.DataFrame) -> Table:
 
 
 def quality(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "-"
     accuracy = ((rows["probability"] > 0.5) == rows["late"]).mean()
     if rows["late"].nunique() < 2:
         return f"{accuracy:.1%}"
