@@ -22,6 +22,7 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "exchange_sink": [],
     "identifiers": [],
     "echo_sink": [],
+    "identity_sink": [],
     "tensor_binding": [],
     "oip_wire": [],
     "future_port": [],

@@ -11,3 +11,6 @@ cdef class ExchangeSink:
     cdef object lookup(self, Span model, Span version)
     # Flush `port` once at the end of this tick, whatever else is queued for it until then.
     cdef int flush_soon(self, ReplyPort port) except -1
+    # A request was refused by its transport before it was known what it wanted: counted by the error's code, not
+    # recorded. Does nothing unless the sink counts.
+    cdef int count_refusal(self, object error) except -1

@@ -13,7 +13,7 @@ from gateway._fast.json_text cimport (
     JSON_MISSING, JSON_TWICE, SCALAR_BYTES, SCALAR_OK, SCALAR_RANGE, SCALAR_SYNTAX, Reader, ScalarResult,
     close_document, copy_string, has_json_form, is_text, json_error, next_element, next_member, note,
     note_type, open_body, open_document, peek, read_bool, read_count, read_scalar, read_string,
-    shown_token, shown_words, skip_value, static_span, string_room, write_error_reply, write_scalar, write_string,
+    shown_token, shown_words, skip_value, static_span, string_room, write_scalar, write_string,
 )
 from gateway._fast.tensor_binding cimport (
     OUT_OF_MEMORY, RANK_TOO_HIGH, UNKNOWN_DATATYPE, InputTable, claim_data, measure_shape, note_mistake, quoted,
@@ -82,11 +82,8 @@ cdef class InferDialect(Dialect):
         return exchange.fail(error)
 
     cdef int write_reply(self, Exchange exchange) except -1:
-        if exchange.error is None:
-            check_json_outputs(exchange)
-        if exchange.error is not None:
-            return write_error_reply(exchange)
-        return write_infer_reply(exchange)
+        check_json_outputs(exchange)
+        return write_infer_reply(exchange) if exchange.error is None else 0
 
 
 cdef int read_request(Reader* reader, Exchange exchange) noexcept nogil:

@@ -13,7 +13,7 @@ from gateway._fast.json_text cimport (
     SCALAR_BYTES, SCALAR_OK, SCALAR_RANGE, SCALAR_SYNTAX, SCALAR_TYPE, Reader, ScalarResult, close_document,
     has_json_form, is_text, json_error, next_element, next_member, note, note_type, open_body, open_document, peek,
     read_scalar, read_string, scan_string, shown_token, shown_words, skip_value, static_span, string_room, unescape,
-    write_error_reply, write_scalar, write_string,
+    write_scalar, write_string,
 )
 from gateway._fast.tensor_binding cimport OUT_OF_MEMORY, InputTable, note_mistake, quoted, settle_tensor_mistake
 
@@ -66,11 +66,8 @@ cdef class PredictDialect(Dialect):
         return exchange.fail(error)
 
     cdef int write_reply(self, Exchange exchange) except -1:
-        if exchange.error is None:
-            check_outputs(exchange)
-        if exchange.error is not None:
-            return write_error_reply(exchange)
-        return write_predictions(exchange)
+        check_outputs(exchange)
+        return write_predictions(exchange) if exchange.error is None else 0
 
 
 # The request

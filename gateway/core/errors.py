@@ -41,7 +41,7 @@ class MalformedBody(InvalidRequest):
 
 
 class TransportViolation(InvalidRequest):
-    """The gRPC framing around the message is broken: cut short, doubled, or compressed without saying how."""
+    """The framing around the message is broken: cut short, doubled, contradictory, compressed without saying how."""
 
     code = "transport_violation"
 
@@ -62,6 +62,24 @@ class PayloadTooLarge(InvalidRequest):
     """A body over the message limit, as sent or after inflating."""
 
     code = "payload_too_large"
+
+
+class TargetTooLong(InvalidRequest):
+    """A request target (path and query) over its limit."""
+
+    code = "target_too_long"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """Request headers over their limit, in bytes or in number."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(InvalidRequest):
+    """The request did not arrive whole within the time given to it."""
+
+    code = "request_timeout"
 
 
 class UnsupportedEncoding(InvalidRequest):

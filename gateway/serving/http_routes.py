@@ -1,0 +1,89 @@
+"""Paths of the HTTP data port: which call each one names, and with which methods.
+
+The table is exact: another path is not found, another method is not allowed, with the ones that are. Names in a path
+are percent-decoded after it was split, so ``%2F`` never separates.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import unquote
+
+from gateway._fast.http_connection import InferTarget
+from gateway.core.errors import MethodNotAllowed, RouteNotFound
+
+
+class Call(Enum):
+    """What a path asks for."""
+
+    ALIVE = "alive"
+    SERVER_LIVE = "server live"
+    SERVER_READY = "server ready"
+    SERVER_METADATA = "server metadata"
+    MODEL_LIST = "model list"
+    MODEL_METADATA = "model metadata"
+    MODEL_READY = "model ready"
+    INFER = "infer"
+    V1_MODEL_LIST = "V1 model list"
+    V1_MODEL_STATUS = "V1 model status"
+    PREDICT = "predict"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path understood: the call, and the model and version (or label) that it names, decoded."""
+
+    call: Call
+    model: str = ""
+    version: str = ""
+
+
+_V2_MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+# TensorFlow Serving's names hold neither "/" nor ":", which sets the verb off.
+_V1_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/(?:versions|labels)/(?P<version>[^/:]+))?"
+_READ = ("GET", "HEAD")
+
+_TABLE: tuple[tuple[re.Pattern[str], tuple[str, ...], Call], ...] = tuple(
+    (re.compile(pattern), methods, call)
+    for pattern, methods, call in (
+        (_V2_MODEL + "/infer", ("POST",), Call.INFER),
+        (_V1_MODEL + ":predict", ("POST",), Call.PREDICT),
+        (r"/v2/health/live", _READ, Call.SERVER_LIVE),
+        (r"/v2/health/ready", _READ, Call.SERVER_READY),
+        (r"/v2/?", _READ, Call.SERVER_METADATA),
+        (r"/v2/models/?", _READ, Call.MODEL_LIST),
+        (_V2_MODEL + "/ready", _READ, Call.MODEL_READY),
+        (_V2_MODEL, _READ, Call.MODEL_METADATA),
+        (r"/v1/models/?", _READ, Call.V1_MODEL_LIST),
+        (_V1_MODEL, _READ, Call.V1_MODEL_STATUS),
+        (r"/", _READ, Call.ALIVE),
+    )
+)
+
+
+def match(method: str, target: str) -> Route:
+    """The call that ``method`` on ``target`` (path and query, as sent) names.
+
+    Raises RouteNotFound, or MethodNotAllowed with the methods that are.
+    """
+    path = target.partition("?")[0]
+    for pattern, methods, call in _TABLE:
+        found = pattern.fullmatch(path)
+        if found is None:
+            continue
+        if method not in methods:
+            raise MethodNotAllowed(f"{method} is not allowed here", hint=" or ".join(methods), allow=", ".join(methods))
+        names = found.groupdict()
+        return Route(call, unquote(names.get("model") or ""), unquote(names.get("version") or ""))
+    raise RouteNotFound(f"no such path: {path[:200]!r}")
+
+
+def infer_target(target: str) -> InferTarget | None:
+    """What a POST to ``target`` asks the pipeline for; None if it is no inference."""
+    try:
+        route = match("POST", target)
+    except (RouteNotFound, MethodNotAllowed):
+        return None
+    return InferTarget(route.model, route.version, predict=route.call is Call.PREDICT)

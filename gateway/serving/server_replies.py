@@ -1,0 +1,132 @@
+"""The calls that are not inference: what they answer, the same for both protocols, and their HTTP form.
+
+Health bodies are KServe's (its REST client reads them), statuses are what every client looks at: 200, or 503 for
+"not now" and 404 for "no such model".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.core.tensors import TensorSpec
+from gateway.serving.http_routes import Call, Route, match
+from gateway.serving.model_directory import EXTENSIONS, SERVER_NAME, ModelDescription, ModelDirectory
+
+Reply = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers without the framing, body."""
+
+_JSON = [("content-type", "application/json")]
+
+
+def server_metadata(version: str) -> dict[str, Any]:
+    """ServerMetadataResponse, by its JSON names."""
+    return {"name": SERVER_NAME, "version": version, "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(model: ModelDescription) -> dict[str, Any]:
+    """ModelMetadataResponse, by its JSON names; ``properties`` only where there are any."""
+    metadata: dict[str, Any] = {
+        "name": model.name,
+        "versions": list(model.versions),
+        "platform": model.platform,
+        "inputs": [_tensor(spec) for spec in model.inputs],
+        "outputs": [_tensor(spec) for spec in model.outputs],
+    }
+    if model.properties:
+        metadata["properties"] = dict(model.properties)
+    return metadata
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.shape)}
+
+
+class HttpCalls:
+    """Answers the HTTP calls that are not inference."""
+
+    def __init__(self, directory: ModelDirectory, *, version: str, model_names: Callable[[], Sequence[str]]) -> None:
+        self._directory = directory
+        self._version = version
+        self._model_names = model_names
+        self._calls: dict[Call, Callable[[Route], Reply]] = {
+            Call.ALIVE: self._alive,
+            Call.SERVER_LIVE: self._server_live,
+            Call.SERVER_READY: self._server_ready,
+            Call.SERVER_METADATA: self._server_metadata,
+            Call.MODEL_LIST: self._model_list,
+            Call.MODEL_METADATA: self._model_metadata,
+            Call.MODEL_READY: self._model_ready,
+            Call.V1_MODEL_LIST: self._model_list,
+            Call.V1_MODEL_STATUS: self._model_status,
+        }
+
+    def answer(self, method: str, target: str, _headers: list[tuple[str, str]], _body: bytes) -> Reply:
+        """The reply to ``method`` on ``target``; of HEAD the same, its body is dropped by the transport.
+
+        Raises RouteNotFound, MethodNotAllowed, ModelNotFound, VersionNotFound.
+        """
+        route = match(method, target)
+        return self._calls[route.call](route)
+
+    # Health.
+
+    def _alive(self, _route: Route) -> Reply:
+        return _reply(200, {"status": "alive"})
+
+    def _server_live(self, _route: Route) -> Reply:
+        live = self._directory.live()
+        return _reply(200 if live else 503, {"live": live})
+
+    def _server_ready(self, _route: Route) -> Reply:
+        ready = self._directory.ready()
+        return _reply(200 if ready else 503, {"ready": ready})
+
+    def _model_ready(self, route: Route) -> Reply:
+        ready = self._model_is_ready(route)
+        return _reply(200 if ready else 503, {"name": route.model, "ready": ready})
+
+    def _model_is_ready(self, route: Route) -> bool:
+        """Whether it may be sent requests. Raises ModelNotFound, VersionNotFound."""
+        if self._directory.model_ready(route.model, route.version):
+            return True
+        self._directory.describe(route.model, route.version)
+        return False
+
+    # Metadata.
+
+    def _server_metadata(self, _route: Route) -> Reply:
+        return _reply(200, server_metadata(self._version))
+
+    def _model_list(self, _route: Route) -> Reply:
+        return _reply(200, {"models": list(self._model_names())})
+
+    def _model_metadata(self, route: Route) -> Reply:
+        return _reply(200, model_metadata(self._directory.describe(route.model, route.version)))
+
+    def _model_status(self, route: Route) -> Reply:
+        """KServe's and TensorFlow Serving's answers in one object: their keys do not clash."""
+        ready = self._model_is_ready(route)
+        versions = self._directory.describe(route.model, route.version).versions
+        return _reply(
+            200 if ready else 503,
+            {
+                "name": route.model,
+                "ready": ready,
+                "model_version_status": [
+                    {
+                        "version": version,
+                        "state": "AVAILABLE" if self._directory.model_ready(route.model, version) else "LOADING",
+                        "status": {"error_code": "OK", "error_message": ""},
+                    }
+                    for version in versions
+                ],
+            },
+        )
+
+
+def _reply(status: int, body: dict[str, Any]) -> Reply:
+    return status, _JSON, orjson.dumps(body)
+
