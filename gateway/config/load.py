@@ -44,10 +44,13 @@ def load_server_config(flags: Mapping[str, object], environ: Mapping[str, str] =
         if (variable := ENVIRONMENT_PREFIX + name.upper()) in environ and name not in given
     }
     try:
-        return ServerConfig.model_validate({**variables, **given})
+        config = ServerConfig.model_validate({**variables, **given})
     except ValidationError as error:
         problems = [_settings_problem(problem, variables) for problem in _problems(error, ServerConfig, "")]
         raise ConfigurationError(problems) from None
+    if not config.models_dir.is_dir():  # not a rule of the spec: a folder may be away for a while later on
+        raise ConfigurationError([Problem("settings", "MODELS_DIR", f"{config.models_dir} is not a folder")])
+    return config
 
 
 def _settings_problem(problem: Problem, variables: Mapping[str, str]) -> Problem:

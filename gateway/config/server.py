@@ -73,13 +73,6 @@ class ServerConfig(Spec, validate_default=True):
         # Children may have another working directory.
         return Path(os.path.abspath(path))
 
-    @field_validator("models_dir")
-    @classmethod
-    def _is_a_folder(cls, path: Path) -> Path:
-        if not path.is_dir():
-            raise ValueError(f"{path} is not a folder")
-        return path
-
     @field_validator("admin_host")
     @classmethod
     def _is_loopback(cls, host: str) -> str:

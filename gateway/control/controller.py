@@ -168,13 +168,19 @@ class Controller:
         must_load: Iterable[str] = (),
         restores: int | None = None,
         reads_files: bool = False,
+        expected: int | None = None,
     ) -> Committed:
-        """One audited change of one model. ``edit`` runs when it is this change's turn, and may refuse."""
+        """One audited change of one model. ``edit`` runs when it is this change's turn, and may refuse.
+
+        Conflict if the caller had looked at snapshot ``expected`` and another one is in force.
+        """
         entry = AuditEntry(actor, action, model, detail=detail)
         async with self._changing:
             checkpoint = self.known.copy()
             try:
                 self._check_writable(reads_files)
+                if expected not in (None, self.snapshot["number"]):
+                    raise Conflict(f"snapshot {self.snapshot['number']} is in force, not {expected}", hint="look again")
                 desired = self.desired.with_model(model, edit())
                 required = frozenset((model, version) for version in must_load)
                 return await self._publish(desired, entry, required, restores)
@@ -246,7 +252,13 @@ class Controller:
     # Traffic.
 
     async def set_traffic(
-        self, actor: str, model: str, weights: Mapping[str, float], sticky: StickySpec | Literal["keep"] | None
+        self,
+        actor: str,
+        model: str,
+        weights: Mapping[str, float],
+        sticky: StickySpec | Literal["keep"] | None = edits.KEEP,
+        *,
+        expected: int | None = None,
     ) -> Committed:
         """New weights, in force when this returns. Conflict for versions that cannot share traffic."""
         return await self._change(
@@ -256,6 +268,7 @@ class Controller:
             lambda: self.next_traffic(model, weights, sticky),
             {"weights": dict(weights), "sticky": str(sticky or "none")},
             must_load=weights,
+            expected=expected,
         )
 
     def next_traffic(

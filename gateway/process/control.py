@@ -1,0 +1,185 @@
+"""The control process: the channel first, so that workers can load; the admin API while they do.
+
+python -m gateway.process.control --config STATE_DIR/run/server.json --admin-fd N --life-fd N
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.config.server import ServerConfig
+from gateway.control.controller import Controller
+from gateway.control.knowledge import Key
+from gateway.control.publisher import Answer, Publisher
+from gateway.control.state_store import StateStore
+from gateway.core.errors import GatewayError
+from gateway.core.snapshot_files import SnapshotFiles
+from gateway.process.channel import ChannelServer
+from gateway.process.shared_page import PAGE_NAME, ControlPage
+
+#: The supervisor writes quarantine.json and tells nobody; a crash a second later is soon enough to notice.
+LOOK_AT_QUARANTINE_SECONDS = 1.0
+
+
+class ControlProcess:
+    """Everything that control is made of, from the first file to the last."""
+
+    def __init__(self, config: ServerConfig, admin: socket.socket, life_fd: int) -> None:
+        self._config = config
+        self._admin = admin
+        self._life_fd = life_fd
+        self._run_dir = config.state_dir / "run"
+        self._runtime = json.loads((self._run_dir / "runtime.json").read_bytes())
+        self._page = ControlPage.open(os.path.join(self._runtime["shm"], PAGE_NAME))
+        files = SnapshotFiles(config.state_dir)
+        self._publisher = Publisher(self._page, files, self._on_joiner)
+        self._channel = ChannelServer(self._run_dir / "control.sock", self._publisher)
+        self._store = StateStore(config.database)
+        self._controller = Controller(
+            models_dir=config.models_dir,
+            state_dir=config.state_dir,
+            store=self._store,
+            files=files,
+            publisher=self._publisher,
+            workers=config.workers,
+            managed_by=config.managed_by,
+            recording=config.recording == "on",
+            on_shadows=self._want_scorers,
+        )
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until SIGTERM, or until the supervisor is gone. GatewayError if nothing can be brought up."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_reader(self._life_fd, self._stopping.set)
+        await self._channel.start()
+        try:
+            await self._until_stopped(self._bring_up(), self._serve_admin(), self._watch_quarantine())
+        finally:
+            await self._channel.close()
+            self._store.close()
+
+    async def _until_stopped(self, *jobs: Coroutine[Any, Any, None]) -> None:
+        """Run all jobs until the stop, or until one of them fails."""
+        tasks = [asyncio.create_task(job) for job in jobs]
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            waiting = {stop, *tasks}
+            while stop in waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            self._stopping.set()
+            for task in (stop, *tasks):
+                task.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)  # failures were raised above
+
+    async def _bring_up(self) -> None:
+        await self._controller.start(self._read_quarantine())
+        for problem in self._controller.known.catalog.problems():
+            _say(f"not served: {problem}")
+        for (model, version), reason in self._controller.known.unavailable(self._controller.desired).items():
+            _say(f"not served: {model}/{version}: {reason}")
+
+    # The admin API.
+
+    async def _serve_admin(self) -> None:
+        # FastAPI takes most of a second to import: beside the workers' loading, not before it.
+        server = await asyncio.to_thread(self._admin_server)
+        serving = asyncio.create_task(server.serve(sockets=[self._admin]))
+        await self._stopping.wait()
+        server.should_exit = True
+        await serving
+
+    def _admin_server(self) -> Any:
+        import uvicorn  # noqa: PLC0415 - see above
+
+        from gateway.control.admin.api import admin_app  # noqa: PLC0415
+        from gateway.control.admin.security import ensure_token  # noqa: PLC0415
+
+        class Server(uvicorn.Server):
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                yield  # signals are this process's business
+
+        app = admin_app(self._controller, ensure_token(self._config.state_dir), self._runtime["shm"])
+        return Server(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]  # the same types under asgiref's names
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+
+    # What the supervisor has to do with it.
+
+    def _on_joiner(self, answer: Answer) -> None:
+        self._controller.known.learn_from_joiner(answer)
+
+    def _want_scorers(self, models_with_shadows: int) -> None:
+        wanted = self._config.scorers if models_with_shadows else 0
+        if wanted == self._page.scorers_wanted:
+            return
+        self._page.scorers_wanted = wanted
+        if os.getppid() == self._runtime["supervisor"]:
+            os.kill(os.getppid(), signal.SIGUSR1)  # look at it now
+
+    async def _watch_quarantine(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_QUARANTINE_SECONDS)
+            try:
+                await self._controller.quarantine(self._read_quarantine())
+            except GatewayError as error:
+                _say(f"a quarantine cannot be put in force yet: {error}")
+
+    def _read_quarantine(self) -> dict[Key, str]:
+        try:
+            listed = json.loads((self._run_dir / "quarantine.json").read_bytes())["versions"]
+        except FileNotFoundError:
+            return {}
+        return {(item["model"], item["version"]): item["since"] for item in listed}
+
+
+def _say(what: str) -> None:
+    print(f"gateway control: {what}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """The program; exit code 0 after a stop, 1 if it could not do its work: the supervisor starts it again."""
+    parser = argparse.ArgumentParser(prog="python -m gateway.process.control")
+    parser.add_argument("--config", required=True, type=Path, help="STATE_DIR/run/server.json")
+    parser.add_argument("--admin-fd", required=True, type=int, help="the listening admin socket")
+    parser.add_argument("--life-fd", required=True, type=int, help="reads end-of-file when the supervisor is gone")
+    arguments = parser.parse_args()
+    try:
+        config = ServerConfig.model_validate_json(arguments.config.read_bytes())
+        admin = socket.socket(fileno=arguments.admin_fd)
+        asyncio.run(_run(config, admin, arguments.life_fd))
+    except (GatewayError, OSError) as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+async def _run(config: ServerConfig, admin: socket.socket, life_fd: int) -> None:
+    await ControlProcess(config, admin, life_fd).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
