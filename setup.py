@@ -42,7 +42,6 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "breadcrumbs": [],
     "key_hash": [],
     "slot_table": [],
-    "breadcrumbs": [],
     "served": [],
     "batch": [],
     "pipeline": [],
