@@ -1,5 +1,5 @@
 # What a process is running in native code, noted in the shared control page before it begins: when the process dies in
-# there, the supervisor can tell whose batch it was. process/shared_page.py describes the bytes and reads them.
+# there, the supervisor can tell whose batch it was. core/shared_page.py describes the bytes and reads them.
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

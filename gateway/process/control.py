@@ -23,9 +23,9 @@ from gateway.control.knowledge import Key
 from gateway.control.publisher import Answer, Publisher
 from gateway.control.state_store import StateStore
 from gateway.core.errors import GatewayError
+from gateway.core.shared_page import PAGE_NAME, ControlPage
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ChannelServer
-from gateway.process.shared_page import PAGE_NAME, ControlPage
 
 #: The supervisor writes quarantine.json and tells nobody; a crash a second later is soon enough to notice.
 LOOK_AT_QUARANTINE_SECONDS = 1.0

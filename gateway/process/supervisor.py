@@ -21,12 +21,12 @@ import sys
 import time
 from collections.abc import Callable
 
+from gateway.core.shared_page import PAGE_NAME, Breadcrumb, ControlPage, SlotView, scorer_slot, worker_slot
 from gateway.process.child_commands import RECOVERY, RINGS, ChildPlace, CommandOf, command_line
 from gateway.process.crash_policy import CrashPolicy
 from gateway.process.handoff import GRPC_PORT, HTTP_PORT, Handoff
 from gateway.process.listeners import OutOfDescriptors, accept_waiting, close_all, listen, port_of, reserve
 from gateway.process.placement_of_connections import HeartbeatWatch, WorkerLoad, least_loaded_first
-from gateway.process.shared_page import PAGE_NAME, Breadcrumb, ControlPage, SlotView, scorer_slot, worker_slot
 from gateway.process.state_directory import StartError, StateDirectory, leftover_rings, remove_shared_memory
 from gateway.process.supervisor_settings import SupervisorSettings, read_settings
 from gateway.process.worker_set import (

@@ -6,7 +6,7 @@ import json
 import os
 from typing import NamedTuple
 
-from gateway.process.shared_page import MAX_SCORERS, MAX_WORKERS
+from gateway.core.shared_page import MAX_SCORERS, MAX_WORKERS
 from gateway.process.state_directory import StartError
 
 

@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 
+from gateway.core.shared_page import ControlPage, SlotView, scorer_slot, worker_slot
 from gateway.process.handoff import take_connections
-from gateway.process.shared_page import ControlPage, SlotView, scorer_slot, worker_slot
 
 
 class StandIn:
@@ -98,7 +98,7 @@ class StandIn:
             self.slot.connections_closed += 1
 
     def leave_breadcrumb(self, model: str, version: str) -> None:
-        from gateway.process import shared_page
+        from gateway.core import shared_page
 
         at = shared_page.CRUMBS_AT + self.arguments.index * shared_page.LANES * shared_page.CRUMB_BYTES
         memory = self.page.memory

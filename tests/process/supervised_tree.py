@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process.shared_page import ControlPage
+from gateway.core.shared_page import ControlPage
 
 RUNNER = str(Path(__file__).with_name("supervisor_of_stand_ins.py"))
 REPOSITORY = Path(__file__).parents[2]

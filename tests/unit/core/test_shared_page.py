@@ -4,8 +4,8 @@ import pytest
 
 from gateway._fast.breadcrumbs import Breadcrumbs, address_of
 from gateway._fast.exchange import exchange_for_test
-from gateway.process import shared_page
-from gateway.process.shared_page import ControlPage, crumbs_offset, scorer_slot, worker_slot
+from gateway.core import shared_page
+from gateway.core.shared_page import ControlPage, crumbs_offset, scorer_slot, worker_slot
 
 
 @pytest.fixture
