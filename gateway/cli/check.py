@@ -1,0 +1,63 @@
+"""`gateway check`: everything that would keep a folder of models from being served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.output import AsJson, show, tell
+from gateway.control.compatibility import differences
+from gateway.control.repository.catalog import Catalog, OfferedModel, read_catalog
+from gateway.control.repository.probe import probe
+from gateway.core.errors import Problem
+from gateway.core.version_order import version_key
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: gateway check ./models")
+def check(
+    models_dir: Annotated[Path, typer.Argument(metavar="MODELS_DIR", help="MODELS_DIR/<model>/<version>/model.onnx")],
+    as_json: AsJson = False,
+) -> None:
+    """Read every file and load every version, in a process of its own. Exit code 1 if anything is wrong."""
+    catalog = read_catalog(models_dir)
+    problems = catalog.problems()
+    for model in catalog.models.values():
+        problems += problems_of_loading(model)
+    if not catalog.models:
+        problems.append(
+            Problem(str(models_dir), "", "there is no model: expected MODELS_DIR/<model>/<version>/model.onnx")
+        )
+    rows: list[dict[str, Any]] = [
+        {"file": problem.file, "path": problem.path, "message": problem.message} for problem in problems
+    ]
+    show(rows, {"file": "FILE", "path": "WHERE", "message": "WHAT"}, as_json=as_json)
+    if problems:
+        tell(f"{len(problems)} problem(s)")
+        raise typer.Exit(1)
+    tell(_summary(catalog))
+
+
+def problems_of_loading(model: OfferedModel) -> list[Problem]:
+    """What only loading shows: versions that do not load, and splits between versions that take other requests."""
+    reports = probe(model, model.versions.values())
+    problems = [
+        Problem(f"{model.name}/{version}", "", line)
+        for version, report in reports.items()
+        if not report["ok"]
+        for line in str(report["reason"]).splitlines()
+    ]
+    sharing = sorted({*(model.spec.traffic.weights or ()), *(s.version for s in model.spec.shadows)}, key=version_key)
+    loaded = [version for version in sharing if reports.get(version, {}).get("ok")]
+    for version in loaded[1:]:
+        found = differences(loaded[0], reports[loaded[0]]["inputs"], version, reports[version]["inputs"])
+        problems += [Problem(str(model.path / "model.yaml"), "traffic", line) for line in found]
+    return problems
+
+
+def _summary(catalog: Catalog) -> str:
+    versions = sum(len(model.versions) for model in catalog.models.values())
+    return f"{len(catalog.models)} model(s), {versions} version(s): no problems"
