@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = save(result)
     console.print(report.bars_table(result))
     console.print(f"results: {path.relative_to(ROOT)}, {path.with_suffix('.md').relative_to(ROOT)}")
-    sys.exit(1 if any(bar["verdict"] == "not met" for bar in report.all_bars(result)) else 0)
+    sys.exit(1 if any(bar["verdict"].startswith("not met") for bar in report.all_bars(result)) else 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,8 +167,12 @@ def run_one(
 
 
 def judged(scenario: Scenario, findings: Any) -> list[dict[str, Any]]:
-    """Each bar of the scenario with its figure and ``met``, ``not met``, ``void`` or ``skipped``."""
+    """Each bar of the scenario with its figure and ``met``, ``not met``, ``void`` or ``skipped``.
+
+    Where most rounds are marked the verdict says so: noise can hide a failure as well as make one.
+    """
     bars = []
+    doubt = ", noisy" if sum(bool(found.marks) for found in findings.rounds) * 2 > len(findings.rounds) else ""
     for bar in scenario.bars:
         figure = findings.figures.get(bar.figure)
         if findings.skipped:
@@ -176,7 +180,7 @@ def judged(scenario: Scenario, findings: Any) -> list[dict[str, Any]]:
         elif findings.void or figure is None:
             verdict = "void"
         else:
-            verdict = "met" if bar.met_by(figure.median) else "not met"
+            verdict = ("met" if bar.met_by(figure.median) else "not met") + doubt
         bars.append({"text": bar.text, "verdict": verdict, "figure": dataclasses.asdict(figure) if figure else None})
     return bars
 

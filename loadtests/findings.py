@@ -55,6 +55,14 @@ class Findings:
         else:
             self.void.append(f"{server}: {verdict.wrong} of {verdict.checked} answers are wrong: {verdict.first_wrong}")
 
+    def judge_record(self, server: servers.Server) -> None:
+        """A row for each answer, no more and no less, or the speed was bought with the record."""
+        recorded = server.count_ok_rows()
+        if recorded == server.rows_sent:
+            self.notes.append(f"one OK row in the record for each of {server.rows_sent:,} answers")
+        else:
+            self.void.append(f"{server.rows_sent:,} rows were answered OK, the record has {recorded:,}")
+
     def judge_baseline(self, server: str, rate: float) -> None:
         """A baseline slower than it honestly is flatters us."""
         slowest = servers.SLOWEST_HONEST_RATE.get(server, 0)

@@ -17,7 +17,10 @@ Result = Mapping[str, Any]
 #: Of a log file; a terminal knows its own width.
 WIDTH_WITHOUT_TERMINAL = 150
 
-VERDICT_STYLE = {"met": "green", "not met": "bold red", "void": "yellow", "skipped": "dim"}
+VERDICT_STYLE = {
+    "met": "green", "not met": "bold red", "met, noisy": "yellow", "not met, noisy": "red", "void": "yellow",
+    "skipped": "dim",
+}  # fmt: skip
 
 
 def console() -> Console:

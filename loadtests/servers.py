@@ -81,6 +81,11 @@ class Server:
         )  # fmt: skip
         return int(sum(row["count"] for row in json.loads(shown.stdout)))
 
+    def count_ok_rows(self) -> int:
+        """Rows of answered requests alone."""
+        (row,) = self.query("SELECT count(*) AS ok FROM predictions WHERE status = 'OK' AND role = 'primary'")
+        return int(str(row["ok"]))
+
     def query(self, statement: str) -> list[dict[str, object]]:
         """Rows of a SELECT over the record."""
         shown = subprocess.run(

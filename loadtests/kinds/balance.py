@@ -22,6 +22,8 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
                 outcome = client.run(scenario.seconds)
                 spent = [proc_stat.cpu_seconds([pid]) - cpu for pid, cpu in zip(server.workers, before, strict=True)]
                 held = list(proc_stat.sockets_by_process(server.workers, server.grpc_port).values())
+            if len(held) != scenario.workers:
+                findings.void.append(f"{scenario.workers} workers were asked for, {len(held)} run")
             if outcome.failed or outcome.lost:
                 findings.void.append(f"{outcome.failed} requests failed, {outcome.lost} were lost")
         findings.notes.append(f"connections by worker: {held}; CPU seconds: {[round(cpu, 2) for cpu in spent]}")

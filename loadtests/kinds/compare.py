@@ -23,9 +23,9 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             findings.judge_answers(client.server.name, client.check_answers())
         ours.wait_until_recorded()
         pairs = interleaved(scenario, bench, our_client, their_client)
+        findings.judge_record(ours)
     our_rounds, their_rounds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     findings.rounds = [round_ for pair in pairs for round_ in pair]
-    findings.notes.append(f"one OK row in the record for each of {ours.rows_sent:,} OK answers")
     findings.judge_rounds()
     findings.judge_baseline(theirs.name, Figure.of(round_.rate for round_ in their_rounds).median)
     findings.figures = compared(our_rounds, their_rounds)

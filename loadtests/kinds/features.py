@@ -30,6 +30,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             findings.judge_answers(client.server.name, client.check_answers())
             client.server.wait_until_recorded()
         pairs = interleaved(scenario, bench, flights_client, mlp_client)
+        findings.judge_record(with_features)
         batch = rows_a_run(with_features)
         own = flights.own_cost_us(bench.flights, rows, batch)
     findings.rounds = [round_ for pair in pairs for round_ in pair]

@@ -33,6 +33,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             theirs_now = measured_round(their_client, scenario.seconds, server_cpu=bench.server_cpu)
             findings.rounds.append(theirs_now)
             baseline_rates.append(theirs_now.rate)
+        findings.judge_record(ours)
     findings.judge_rounds()
     findings.judge_baseline(theirs.name, Figure.of(baseline_rates).median)
     findings.figures = {

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -7,7 +8,7 @@ from rich.console import Console
 from loadtests import bench, report
 from loadtests.findings import Findings
 from loadtests.requests import Verdict
-from loadtests.rounds import Figure
+from loadtests.rounds import Figure, Round
 from loadtests.scenario import Bar, LoadSpec, Scenario
 
 SCENARIO = Scenario(
@@ -24,6 +25,11 @@ class TestVerdicts:
     def test_the_median_decides(self):
         assert verdicts(Findings(figures={"worker_advantage": Figure(61, 50, 70)})) == ["met"]
         assert verdicts(Findings(figures={"worker_advantage": Figure(59, 50, 70)})) == ["not met"]
+
+    def test_mostly_marked_rounds_put_the_verdict_in_doubt(self):
+        noisy = dataclasses.replace(QUIET, steal=0.5)
+        for rounds, verdict in (([QUIET, noisy], "met"), ([QUIET, noisy, noisy], "met, noisy")):
+            assert verdicts(Findings(figures={"worker_advantage": Figure(61, 50, 70)}, rounds=rounds)) == [verdict]
 
     def test_a_void_scenario_meets_nothing(self):
         findings = Findings(figures={"worker_advantage": Figure(61, 50, 70)}, void=["the record lacks rows"])
@@ -68,6 +74,10 @@ class TestChoice:
             bench._need_two_cpus(0, 0)
 
 
+QUIET = Round(
+    server="gateway", rate=1000.0, ok=1000, failed=0, lost=0, worker_us=5.0, tree_us=9.0, recorder_us=3.0,
+    p50_us=100, p99_us=200, p999_us=300, late_p99_us=0.0, client_busy=0.5, steal=0.0, foreign=0.0,
+)  # fmt: skip
 RESULT = {
     "run": {
         "date": "2026-11-23T00:00:00+00:00", "commit": "abc1234", "command": "python -m loadtests grpc_8x16",
