@@ -28,6 +28,7 @@ cdef class Pipeline(ExchangeSink):
     cdef const uint64_t* epoch       # borrowed: the shared control page; NULL = never changes
     # --- the snapshot in force
     cdef dict models                 # bytes -> ServedModel
+    cdef dict unavailable            # model name -> {version: why it is not served}; for the message alone
     cdef ServedModel last_model      # of the last request: most requests ask for the same
     cdef readonly uint64_t snapshot
     # --- work in hand
@@ -49,6 +50,8 @@ cdef class Pipeline(ExchangeSink):
     cdef int line_up(self, ServedVersion version) except -1
     cdef int status_of(self, object error) except -1
     cdef ServedModel find_model(self, Span name)
+    cdef object no_such_model(self, str name)
+    cdef object no_such_version(self, ServedModel model, str version)
     cdef int start(self, ServedVersion version, int64_t* spent) except -1
     cdef int settle(self, Batch batch) except -1
     cdef int finish(self, Exchange exchange) except -1

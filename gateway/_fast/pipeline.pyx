@@ -16,12 +16,13 @@ from gateway._fast.exchange cimport (
 from gateway._fast.served cimport DURABILITY_FSYNC, assign
 from gateway._fast.tensor_binding cimport InputTable
 
-from gateway.core.errors import Cancelled, Draining, GatewayError, InternalError, ModelNotFound, Overloaded
+from gateway.core.errors import Cancelled, Draining, GatewayError, ModelNotFound, ModelNotReady, Overloaded, VersionNotFound
 
 cdef enum:
     TICK_NS = 500000             # inline work of one tick; what is left waits for the sockets once more
     SCAN_INLINE_BYTES = 65536    # a larger body is scanned on a lane: about 200 µs of JSON
     QUEUE_LIMIT = 8192
+    NAME_SHOWN = 200             # characters of a caller's name in a message
 
 
 cdef class ScanJob:
@@ -59,6 +60,7 @@ cdef class Pipeline(ExchangeSink):
         self.on_epoch = on_epoch
         self.crumbs = crumbs
         self.models = {}
+        self.unavailable = {}
         self.ready = deque()
         self.dirty = []
         self.unsynced = []
@@ -66,9 +68,13 @@ cdef class Pipeline(ExchangeSink):
         self.scan_inline_bytes = SCAN_INLINE_BYTES
         self.queue_limit = QUEUE_LIMIT
 
-    def adopt(self, uint64_t number, dict models not None):
-        """Serve snapshot ``number`` from now on: ``{name: ServedModel}``. Exchanges already routed keep their version."""
+    def adopt(self, uint64_t number, dict models not None, dict unavailable not None):
+        """Serve snapshot ``number`` from now on: ``{name: ServedModel}``, and ``{name: {version: why not}}``.
+
+        Exchanges already routed keep their version.
+        """
         self.snapshot = number
+        self.unavailable = unavailable
         self.models = {name.encode(): model for name, model in models.items()}
         self.last_model = None
 
@@ -83,7 +89,7 @@ cdef class Pipeline(ExchangeSink):
         if exchange.error is None:
             if self.draining:
                 exchange.fail(Draining("the server is stopping", hint="retry: another connection reaches a new one"))
-            elif exchange.body_size > self.scan_inline_bytes:
+            elif exchange.body_size > self.scan_inline_bytes or exchange.body_coding:    # inflating takes its time
                 self.scan_lane.submit(ScanJob(exchange))
                 return 0
             elif exchange.dialect.scan(exchange) < 0:
@@ -140,11 +146,12 @@ cdef class Pipeline(ExchangeSink):
         model = self.find_model(exchange.model_name)
         if model is None:
             if exchange.error is None:
-                exchange.fail(ModelNotFound(
-                    f"Request for unknown model: '{span_text(exchange.model_name)}' is not found"))
+                exchange.fail(self.no_such_model(span_text(exchange.model_name)[:NAME_SHOWN]))
             return self.finish(exchange)
         if exchange.error is None:
             version = model.route(exchange)
+            if version is None and exchange.error is None:
+                exchange.fail(self.no_such_version(model, span_text(exchange.model_version)[:NAME_SHOWN]))
         if version is None:
             exchange.version = model.unrouted
             return self.finish(exchange)
@@ -180,6 +187,20 @@ cdef class Pipeline(ExchangeSink):
         if model is not None:
             self.last_model = model
         return model
+
+    cdef object no_such_model(self, str name):
+        reasons = self.unavailable.get(name)
+        if reasons is None:
+            return ModelNotFound(f"Request for unknown model: '{name}' is not found")
+        return ModelNotReady(f"Request for model '{name}': it is not at ready state: "
+                             + "; ".join([f"version {version}: {reason}" for version, reason in reasons.items()]))
+
+    cdef object no_such_version(self, ServedModel model, str version):
+        reason = self.unavailable.get(model.name, {}).get(version)
+        if reason is not None:
+            return ModelNotReady(f"Request for model '{model.name}' version {version}: it is not at ready state: {reason}")
+        return VersionNotFound(f"Request for unknown model: '{model.name}' version {version} is not found",
+                               hint=f"served: {', '.join(sorted(v.decode() for v in model.versions))}")
 
     cdef int line_up(self, ServedVersion version) except -1:
         # A place in the ready line for a version that can start a batch: one that is not on a lane already.

@@ -79,8 +79,8 @@ cdef class ServedModel:
     cdef bytes sticky_column
     cdef bytes override_header
 
-    # Choose the version that answers. Sets exchange.version, rule; None and exchange.error if the one asked for is
-    # not served. Needs the inputs scanned if the sticky key is a column.
+    # Choose the version that answers; sets exchange.version and rule. None: the one asked for is not served, and
+    # exchange.model_version holds what was asked. Needs the inputs scanned if the sticky key is a column.
     cdef ServedVersion route(self, Exchange exchange)
     cdef ServedVersion asked_for(self, Exchange exchange, Span asked)
     cdef ServedVersion by_split(self, Exchange exchange)

@@ -5,11 +5,11 @@ from libc.string cimport memcmp
 
 from gateway._fast.dtypes cimport DT_BYTES, dtype_itemsize
 from gateway._fast.exchange cimport (
-    QUEUED, RULE_DEFAULT, RULE_LABEL, RULE_OVERRIDE, RULE_PINNED, RULE_SPLIT, RULE_STICKY, TensorView, span_text,
+    QUEUED, RULE_DEFAULT, RULE_LABEL, RULE_OVERRIDE, RULE_PINNED, RULE_SPLIT, RULE_STICKY, TensorView,
 )
 from gateway._fast.record_frames cimport INPUTS_DIGEST, INPUTS_FULL, INPUTS_OFF
 
-from gateway.core.errors import Cancelled, DeadlineExceeded, VersionNotFound
+from gateway.core.errors import Cancelled, DeadlineExceeded
 
 cdef enum:
     COMPACT_AT = 64              # taken entries at the front of a queue before they are cut off
@@ -196,6 +196,7 @@ cdef class ServedModel:
                 asked = exchange.header(<const uint8_t*>PyBytes_AS_STRING(self.override_header),
                                         <size_t>PyBytes_GET_SIZE(self.override_header))
                 if asked.at != NULL:
+                    exchange.model_version = asked
                     chosen = self.asked_for(exchange, asked)
                     if chosen is None:
                         return None
@@ -209,9 +210,6 @@ cdef class ServedModel:
     cdef ServedVersion asked_for(self, Exchange exchange, Span asked):
         cdef ServedVersion chosen = self.named(asked)
         if chosen is None:
-            exchange.fail(VersionNotFound(
-                f"Request for unknown model: '{self.name}' version {span_text(asked)!r} is not found",
-                hint=f"versions: {', '.join(sorted(v.decode() for v in self.versions))}"))
             return None
         exchange.rule = RULE_PINNED if self.versions.get(
             PyBytes_FromStringAndSize(<char*>asked.at, <Py_ssize_t>asked.n)) is not None else RULE_LABEL

@@ -21,14 +21,15 @@ from typing import Any
 import uvloop
 
 from gateway._fast.breadcrumbs import Breadcrumbs
+from gateway._fast.counters import CounterPage
 from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingReader, RingWriter
 from gateway._fast.served import ServedVersion
 from gateway._fast.shadow_feed import Candidate, ShadowFeed
+from gateway.core.snapshot_files import SnapshotFiles
+from gateway.core.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, scorer_slot
 from gateway.process.channel import ControlLink
 from gateway.process.own_thread import in_thread_of_its_own
-from gateway.process.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, scorer_slot
-from gateway.process.snapshot_files import newest_snapshot, read_snapshot
 from gateway.serving.error_replies import GRPC_STATUS
 from gateway.serving.lanes import Completions, InlineLane, ThreadLane
 from gateway.serving.snapshot import NOTHING, Prepared, prepare
@@ -87,7 +88,7 @@ class Scorer:
             open_lane=lambda version: ThreadLane(f"{version.model}@{version.version}", self._completions),
             scan_lane=None,
             ring=self._ring,
-            counters=None,
+            counters=CounterPage(str(self._shm / "counters"), int(self._settings.get("workers", 1)) + self._index),
             grpc_status=GRPC_STATUS,
             crumbs=Breadcrumbs(self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * scorer_slot(self._index)),
         )
@@ -131,14 +132,14 @@ class Scorer:
     # Snapshots: only the candidates are loaded.
 
     async def _adopt_newest_snapshot(self) -> None:
-        newest = newest_snapshot(self._state_dir / "snapshots")
-        if newest is not None:
-            number = int(newest.stem)
-            await self._prepare(number, newest)
+        files = SnapshotFiles(self._state_dir)
+        number = files.newest()
+        if number:
+            await self._prepare(number, self._state_dir / files.path_of(number))
             await self._commit(number)
 
     async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
-        document = read_snapshot(path, number)
+        document = json.loads(path.read_bytes())
         running = self._running
         self._prepared = await in_thread_of_its_own(lambda: prepare(document, running, shadows=True))
         return self._prepared.report

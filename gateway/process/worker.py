@@ -23,22 +23,26 @@ import uvloop
 
 from gateway import __version__
 from gateway._fast.breadcrumbs import Breadcrumbs
+from gateway._fast.counters import CounterPage
 from gateway._fast.h2_connection import H2Connection, H2Service
+from gateway._fast.http_connection import HttpConnection, HttpService
 from gateway._fast.oip_wire import OipDialect
 from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingWriter
 from gateway._fast.served import ServedVersion
+from gateway.core.snapshot_files import SnapshotFiles
+from gateway.core.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, worker_slot
 from gateway.process.channel import ControlLink
 from gateway.process.handoff import take_connections
 from gateway.process.own_thread import in_thread_of_its_own
-from gateway.process.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, worker_slot
-from gateway.process.snapshot_files import newest_snapshot, read_snapshot
 from gateway.serving.connections import Door
-from gateway.serving.error_replies import GRPC_STATUS
+from gateway.serving.error_replies import GRPC_STATUS, HTTP_STATUS
 from gateway.serving.grpc_service import GrpcService
+from gateway.serving.http_routes import infer_target
 from gateway.serving.lanes import Completions, InlineLane, ThreadLane
 from gateway.serving.placement import place
 from gateway.serving.served_directory import ServedDirectory
+from gateway.serving.server_replies import HttpCalls
 from gateway.serving.snapshot import NOTHING, Prepared, compile_models, prepare
 
 log = logging.getLogger("gateway.worker")
@@ -96,12 +100,10 @@ class Worker:
             open_lane=self._open_lane,
             scan_lane=ThreadLane("scan", self._completions),
             ring=self._ring,
-            counters=None,
+            counters=CounterPage(str(self._shm / "counters"), self._index),
             grpc_status=GRPC_STATUS,
             on_epoch=self._on_epoch,
-            crumbs=Breadcrumbs(
-                self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * worker_slot(self._index)
-            ),
+            crumbs=Breadcrumbs(self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * worker_slot(self._index)),
         )
         self._directory = ServedDirectory(is_ready=self._is_ready)
         grpc = GrpcService(self._directory, version=__version__)
@@ -113,7 +115,19 @@ class Worker:
             GRPC_STATUS,
             message_limit=self._settings.get("message_limit", 64 << 20),
         )
-        self._door = Door(http1=self._no_http, http2=lambda: H2Connection(self._h2))
+        calls = HttpCalls(self._directory, version=__version__, model_names=self._directory.models)
+        self._http = HttpService(
+            self._loop,
+            self._pipeline,
+            infer_target,
+            calls.answer,
+            HTTP_STATUS,
+            body_limit=self._settings.get("message_limit", 64 << 20),
+        )
+        self._door = Door(
+            http1=lambda: HttpConnection(self._http),
+            http2=lambda: H2Connection(self._h2),
+        )
         self._link = ControlLink(
             self._state_dir,
             "worker",
@@ -123,9 +137,6 @@ class Worker:
             commit=self._commit,
             abandon=self._abandon,
         )
-
-    def _no_http(self) -> Any:
-        raise NotImplementedError
 
     def _wake(self) -> None:
         self._loop.call_soon(self._step)
@@ -144,15 +155,14 @@ class Worker:
 
     async def _adopt_newest_snapshot(self) -> None:
         """What a predecessor or control left; so that a worker comes back while control is away."""
-        newest = newest_snapshot(self._state_dir / "snapshots")
-        if newest is None:
-            return
-        number = int(newest.stem)
-        await self._prepare(number, newest)
-        await self._commit(number)
+        files = SnapshotFiles(self._state_dir)
+        number = files.newest()
+        if number:
+            await self._prepare(number, self._state_dir / files.path_of(number))
+            await self._commit(number)
 
     async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
-        document = read_snapshot(path, number)
+        document = json.loads(path.read_bytes())
         running = self._running
         self._prepared = await in_thread_of_its_own(lambda: prepare(document, running))
         return self._prepared.report
@@ -161,10 +171,8 @@ class Worker:
         if self._prepared is None or self._prepared.number != number:
             return  # the epoch word has been faster, or it was never prepared here
         prepared, self._prepared = self._prepared, None
-        models = compile_models(
-            prepared, register=self._register_schema, recording=self._recording, salt=self._index
-        )
-        self._pipeline.adopt(number, models)
+        models = compile_models(prepared, register=self._register_schema, recording=self._recording, salt=self._index)
+        self._pipeline.adopt(number, models, prepared.document.get("unavailable", {}))
         self._directory.adopt(models)
         self._running = prepared
         self._slot.running_epoch = number
@@ -219,10 +227,11 @@ class Worker:
         self._slot.connections_closed = self._closed_before + self._taken - self._open_connections()
         self._door.sweep(self._loop.time())
         self._h2.sweep(now, STUCK_NS)
+        self._http.sweep(now)
         self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _open_connections(self) -> int:
-        return len(self._door.undecided) + len(self._h2.connections)
+        return len(self._door.undecided) + len(self._h2.connections) + len(self._http.connections)
 
     # The end.
 
@@ -241,6 +250,7 @@ class Worker:
                     self._taken += 1
                     await self._door.let_in(each.connection)
         self._h2.drain()
+        self._http.drain()
         await asyncio.sleep(GOAWAY_SECONDS)
         self._h2.finish_drain()
         self._pipeline.draining = True

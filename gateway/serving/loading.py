@@ -32,6 +32,7 @@ class VersionEntry:
     model: str
     version: str
     path: Path
+    file: str
     digest: str
     max_rows: int
     lane: str
@@ -45,6 +46,7 @@ class VersionEntry:
             model=model,
             version=version,
             path=Path(entry["path"]),
+            file=entry.get("file", MODEL_FILE),
             digest=entry["digest"],
             max_rows=document.get("batching", {}).get("max_rows", 128),
             lane=entry.get("lane", "auto"),
@@ -54,7 +56,7 @@ class VersionEntry:
 
 def load_version(entry: VersionEntry) -> ServedVersion:
     """Load, compile and warm one version. Raises GatewayError: LoadFailed or ConfigurationError."""
-    session = open_session(entry.path / MODEL_FILE)
+    session = open_session(entry.path / entry.file)
     graph = session.graph
     batchable = graph.batchable and entry.max_rows > 1
     plan = _plan(entry, graph)

@@ -181,7 +181,7 @@ class SimulatedWorker:
                 served.schema = self.ring.register_schema(
                     name, served.version, served.digest, list(served.inputs.specs), served.outputs
                 )
-        self.pipeline.adopt(self.number, models)
+        self.pipeline.adopt(self.number, models, {})
 
     # Looking and finishing.
 
