@@ -386,6 +386,10 @@ class TestParameters:
         message.parameters["features"].string_param = "raw"
         assert scan(message.SerializeToString())[1]["raw_features"]
 
+    def test_an_unknown_field_beside_a_parameter_does_not_hide_it(self):
+        entry = block(1, b"features") + block(2, block(3, b"raw")) + block(9, b"of a later protocol")
+        assert scan(block(1, b"m") + block(4, entry))[1]["raw_features"]
+
     def test_unknown_parameters_are_ignored(self):
         message = request()
         message.parameters["custom"].double_param = 1.5

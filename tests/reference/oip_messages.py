@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from gateway.core.tensors import MAX_RANK, DataType
@@ -31,6 +32,26 @@ RESERVED = {"sequence_id", "sequence_start", "sequence_end", "headers", "binary_
 INT64_MAX = 2**63 - 1
 
 
+def request_without_maps() -> Any:
+    """ModelInferRequest whose maps are what they are on the wire, repeated entries.
+
+    upb, alone among the protobuf libraries, treats a map entry that holds an unknown field as unknown altogether.
+    """
+    file = descriptor_pb2.FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(file)
+    messages = list(file.message_type)
+    while messages:
+        message = messages.pop()
+        message.options.ClearField("map_entry")
+        messages += message.nested_type
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelInferRequest"))
+
+
+Request = request_without_maps()
+
+
 @dataclass
 class Read:
     """A request as read. ``problems``: error codes of all that is wrong with it; empty = accepted."""
@@ -49,14 +70,15 @@ class Read:
 def read(message: bytes) -> Read:
     """What a ModelInferRequest says, in canonical form."""
     try:
-        request = pb.ModelInferRequest.FromString(message)
+        pb.ModelInferRequest.FromString(message)
     except DecodeError:
         return Read({"malformed_body"})
+    request = Request.FromString(message)
     answer = Read(model=request.model_name, version=request.model_version, id=request.id)
     read_parameters(request.parameters, answer)
     for output in request.outputs:
         answer.wanted.append(output.name)
-        if {"shared_memory_region", "classification"} & set(output.parameters):
+        if {"shared_memory_region", "classification"} & set(as_map(output.parameters)):
             answer.problems.add("method_unimplemented")
     typed = any(tensor.HasField("contents") for tensor in request.inputs)
     raw = list(request.raw_input_contents)
@@ -65,7 +87,7 @@ def read(message: bytes) -> Read:
         raw = [b""] * len(request.inputs)
     answer.form = "typed" if typed and not raw else "raw"
     for i, tensor in enumerate(request.inputs):
-        if "shared_memory_region" in tensor.parameters:
+        if "shared_memory_region" in as_map(tensor.parameters):
             answer.problems.add("method_unimplemented")
         data = read_data(tensor, raw[i] if raw else None)
         if data is None:
@@ -75,8 +97,13 @@ def read(message: bytes) -> Read:
     return answer
 
 
+def as_map(entries: Any) -> dict[str, Any]:
+    """A map field's entries, the last of each key."""
+    return {entry.key: entry.value for entry in entries}
+
+
 def read_parameters(parameters: Any, answer: Read) -> None:
-    for key, value in parameters.items():
+    for key, value in as_map(parameters).items():
         kind = value.WhichOneof("parameter_choice")
         count = getattr(value, kind) if kind in ("int64_param", "uint64_param") else -1
         if key in RESERVED or key.startswith("triton_"):
