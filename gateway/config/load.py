@@ -182,19 +182,17 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(str(loader.construct_scalar(node)), 0)
 
 
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-):
-    # A number with leading zeros is neither: it stays the text that it is.
-    _regexp = re.compile(rf"^(?![-+]?0[0-9]+$)(?:{_pattern})$")
+# A number with leading zeros is neither int nor float: it stays the text that it is.
+_NOT_ZERO_PADDED = r"(?![-+]?0[0-9]+$)"
+_SCALARS = (  # tag, first characters ("" = empty scalar), form
+    ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
+    ("null", ["~", "n", "N", ""], r"~|null|Null|NULL|"),
+    ("int", "-+0123456789", r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+"),
+    ("float", "-+.0123456789", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"),
+    ("float", "-+.", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
+)
+for _tag, _first, _form in _SCALARS:
     _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", _regexp, list(_first) if _tag != "null" else [*"~nN", ""]
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^{_NOT_ZERO_PADDED}(?:{_form})$"), [*_first]
     )
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.config.spec import HEADER_NAME, Count, Label, Percent, Size, Spec, Version, Weight
+from gateway.config.spec import HEADER_NAME, Count, HeaderName, Label, Percent, Size, Spec, Version, Weight
 
 #: Most rows of one run of a batchable model, unless the model says otherwise.
 DEFAULT_MAX_ROWS = 128
@@ -66,9 +66,7 @@ class TrafficSpec(Spec):
     sticky: Sticky = None
     """``header:NAME`` or ``column:NAME``: requests with equal keys are answered by the same version. ``none``: requests
     are dealt so that every version keeps its share at every moment."""
-    override_header: Annotated[
-        str | None, BeforeValidator(parse_override_header), Field(pattern=f"^{HEADER_NAME}$", max_length=128)
-    ] = DEFAULT_OVERRIDE_HEADER
+    override_header: Annotated[HeaderName | None, BeforeValidator(parse_override_header)] = DEFAULT_OVERRIDE_HEADER
     """The header (or gRPC metadata) whose value names the version or label that shall answer; ``none`` switches
     it off."""
 

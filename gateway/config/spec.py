@@ -41,6 +41,7 @@ def parse_version(value: object) -> object:
     return value
 
 
+HeaderName = Annotated[str, Field(pattern=f"^{HEADER_NAME}$", max_length=128)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(strict=True, ge=0)]
 Version = Annotated[str, BeforeValidator(parse_version), Field(pattern=f"^{NAME}$", max_length=64)]
 Label = Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)]
