@@ -6,24 +6,24 @@ from typing import NamedTuple
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
+from gateway.core import instruments
 from gateway.core.errors import Conflict, Unavailable
-from gateway.core.instruments import BATCH_BUCKETS_ROWS, LATENCY_BUCKETS_NS, REFUSAL_REASONS
 
 SLOTS = 2048
 
 cdef uint64_t MAGIC = 0x3130524554435747u       # "GWCTER01", little-endian
 cdef int64_t[LATENCY_BUCKETS - 1] LATENCY_BOUNDS
 cdef int64_t[BATCH_BUCKETS - 1] BATCH_BOUNDS
-cdef dict REFUSAL_INDEX = {code: index for index, code in enumerate(REFUSAL_REASONS)}
+cdef dict REFUSAL_INDEX = {code: index for index, code in enumerate(instruments.REFUSAL_REASONS)}
 cdef int INTERNAL = REFUSAL_INDEX["internal"]
 
-if len(LATENCY_BUCKETS_NS) != LATENCY_BUCKETS - 1 or len(BATCH_BUCKETS_ROWS) != BATCH_BUCKETS - 1:
+if (len(instruments.LATENCY_BUCKETS_NS), len(instruments.BATCH_BUCKETS_ROWS)) != (LATENCY_BUCKETS - 1, BATCH_BUCKETS - 1):
     raise ImportError("core/instruments.py and _fast/counters.pxd disagree about the number of buckets")
-if len(REFUSAL_REASONS) > REFUSALS_MAX:
+if len(instruments.REFUSAL_REASONS) > REFUSALS_MAX:
     raise ImportError("core/instruments.py names more refusals than a row of the counters has room for")
-for _index, _bound in enumerate(LATENCY_BUCKETS_NS):
+for _index, _bound in enumerate(instruments.LATENCY_BUCKETS_NS):
     LATENCY_BOUNDS[_index] = _bound
-for _index, _bound in enumerate(BATCH_BUCKETS_ROWS):
+for _index, _bound in enumerate(instruments.BATCH_BUCKETS_ROWS):
     BATCH_BOUNDS[_index] = _bound
 
 

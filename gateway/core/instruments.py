@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.core import errors
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 #: Upper bounds of the latency histograms' buckets, ns; a last bucket takes what is longer.
@@ -19,15 +21,16 @@ LATENCY_BUCKETS_NS: Final = (
 #: Upper bounds of the batch-size histogram's buckets, rows; a last bucket takes larger runs.
 BATCH_BUCKETS_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
+_NEVER_END_A_REQUEST = {"configuration", "load_failed", "record_corrupt"}
 #: Codes of `core.errors` under which requests are counted that reached no known model: a stranger's requests are
 #: no record's matter, and what the stranger typed is no label's. Position = index in the counter pages.
-REFUSAL_REASONS: Final = (
-    "internal", "invalid_request", "malformed_body", "tensor_mismatch", "feature_input_invalid", "payload_too_large",
-    "unsupported_encoding", "method_not_allowed", "method_unimplemented", "not_found", "model_not_found",
-    "version_not_found", "route_not_found", "access_denied", "unauthenticated", "forbidden", "conflict", "refused",
-    "overloaded", "deadline_exceeded", "cancelled", "draining", "unavailable", "model_not_ready", "worker_lost",
-    "quarantined", "inference_failed", "transport_violation",
-)  # fmt: skip
+REFUSAL_REASONS: Final = tuple(
+    dict.fromkeys(
+        kind.code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.GatewayError) and kind.code not in _NEVER_END_A_REQUEST
+    )
+)
 
 #: gRPC status number → Triton's word for why a request failed; every other failure is OTHER.
 FAILURE_REASONS: Final = {1: "CANCELED", 4: "REJECTED", 8: "REJECTED", 14: "REJECTED", 13: "BACKEND"}
