@@ -90,8 +90,8 @@ class FrameSorter:
         """``(exchanges answered without a frame, first, last Unix ns)``."""
     def expect(self, seq: int) -> None:
         """The stream goes on at ``seq``: frames before it are repetitions."""
-    def learn(self, data: Buffer) -> int:
-        """Take the schema frames at the front of ``data``, whatever their sequence; returns the bytes they take."""
+    def know(self, schema: RecordSchema) -> None:
+        """Take a schema that was told before this stretch of the stream."""
     def feed(self, data: Buffer, start: int = 0) -> int:
         """Sort the frames of ``data`` from byte ``start`` on; returns where it stopped.
 

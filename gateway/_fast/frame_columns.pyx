@@ -741,17 +741,9 @@ cdef class FrameSorter:
         """The stream goes on at ``seq``: frames before it are repetitions."""
         self.next_seq = seq
 
-    def learn(self, const uint8_t[::1] data):
-        """Take the schema frames at the front of ``data``, whatever their sequence; returns the bytes they take."""
-        cdef const FrameHeader* header
-        cdef size_t offset = 0
-        cdef size_t end = 0
-        while data.shape[0] and next_frame(&data[0], data.shape[0], &offset, self.seed, True, &header) == 1:
-            if header.kind != FRAME_SCHEMA:
-                break
-            self.tell(header)
-            end = offset
-        return end
+    def know(self, RecordSchema schema):
+        """Take a schema that was told before this stretch of the stream."""
+        self.schemas_by_id.setdefault(schema.id, schema)
 
     def feed(self, const uint8_t[::1] data, size_t start=0):
         """Sort the frames of ``data`` from byte ``start`` on; returns where it stopped.

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from typing_extensions import Buffer
 
@@ -42,6 +43,36 @@ def crc32c_of(data: Buffer, *, table: bool = False) -> int:
 
 def fingerprint(data: Buffer) -> bytes:
     """The 16 bytes that stand for ``data`` where it is too large to be recorded."""
+
+class FrameScan(NamedTuple):
+    """What a stretch of frames holds: see scan_frames."""
+
+    end: int
+    exchanges: int
+    rows: int
+    damaged: bool
+    schemas: list[tuple[int, int, int]]
+    oldest_unix_ns: int
+    newest_unix_ns: int
+
+def scan_frames(data: Buffer, epoch: bytes, position: int, start: int = 0, *, verify: bool = True) -> FrameScan:
+    """Walk the frames of ``data`` from byte ``start`` on, which lies at ``position`` of its stream.
+
+    Stops at the first byte that is no whole frame of that place (``end``; ``damaged`` unless the bytes just end).
+    ``schemas`` holds ``(id, offset, length)`` of each schema frame; the times are those of arrivals, 0 if there are none.
+    """
+
+def find_frame(data: Buffer, epoch: bytes, position: int, start: int) -> int:
+    """Offset of the first whole frame at or after byte ``start`` of ``data``, whose byte 0 lies at ``position``; or -1."""
+
+def schema_frame(schema: RecordSchema, epoch: bytes) -> bytes:
+    """A schema's frame outside the stream (sequence 0), for the front of a segment."""
+
+def schema_at(data: Buffer, offset: int) -> RecordSchema:
+    """The schema whose frame scan_frames found at ``offset``. Raises RecordCorrupt."""
+
+def leading_schemas(data: Buffer, epoch: bytes) -> list[RecordSchema]:
+    """The schemas at the front of ``data``, whatever the sequence of their frames. Raises RecordCorrupt."""
 
 def fill_exchange_for_test(
     exchange: Exchange,

@@ -1,5 +1,4 @@
 """Frames of the record: written once beside the request, read by everything that comes after it."""
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -589,6 +588,116 @@ cdef RecordSchema schema_from_frame(const FrameHeader* header):
     if n > header.length - FRAME_HEADER_BYTES - 8:
         raise RecordCorrupt(f"a schema frame of {header.length} bytes claims a schema of {n} bytes")
     return RecordSchema.from_json(PyBytes_FromStringAndSize(<const char*>payload + 8, n))
+
+
+# --- whole chunks, for Python
+
+class FrameScan(NamedTuple):
+    """What a stretch of frames holds: see scan_frames."""
+
+    end: int
+    exchanges: int
+    rows: int
+    damaged: bool
+    schemas: list
+    oldest_unix_ns: int
+    newest_unix_ns: int
+
+
+def scan_frames(const uint8_t[::1] data, bytes epoch, position, size_t start=0, *, bint verify=True):
+    """Walk the frames of ``data`` from byte ``start`` on, which lies at ``position`` of its stream.
+
+    Stops at the first byte that is no whole frame of that place (``end``; ``damaged`` unless the bytes just end).
+    ``schemas`` holds ``(id, offset, length)`` of each schema frame; the times are those of arrivals, 0 if there are none.
+    """
+    cdef const uint8_t* at = &data[0] if data.shape[0] else NULL
+    cdef size_t n = data.shape[0]
+    cdef size_t offset = start
+    cdef size_t end = start
+    cdef uint32_t seed = epoch_seed(<const uint8_t*>PyBytes_AS_STRING(epoch))
+    cdef uint64_t first = position
+    cdef int64_t exchanges = 0
+    cdef int64_t rows = 0
+    cdef int64_t oldest = 0
+    cdef int64_t newest = 0
+    cdef const FrameHeader* header
+    cdef ExchangeFrame frame
+    cdef list schemas = []
+    cdef int found = 1
+    with nogil:
+        while True:
+            found = next_frame(at, n, &offset, seed, verify, &header)
+            if found == 1 and header.seq != first + (end - start):
+                found = -1
+            if found != 1:
+                break
+            if header.kind == FRAME_EXCHANGE and open_exchange(header, &frame) == 0:
+                exchanges += 1
+                rows += frame.body.rows
+                if oldest == 0 or frame.body.arrival_unix_ns < oldest:
+                    oldest = frame.body.arrival_unix_ns
+                if frame.body.arrival_unix_ns > newest:
+                    newest = frame.body.arrival_unix_ns
+            elif header.kind == FRAME_SCHEMA:
+                with gil:
+                    schemas.append((header.schema_id, end, header.length))
+            end = offset
+    return FrameScan(end, exchanges, rows, found < 0, schemas, oldest, newest)
+
+
+def find_frame(const uint8_t[::1] data, bytes epoch, position, size_t start):
+    """Offset of the first whole frame at or after byte ``start`` of ``data``, whose byte 0 lies at ``position``; or -1.
+
+    Only a frame that stands where its sequence says it should counts, so bytes of an older stream are never taken.
+    """
+    cdef const uint8_t* at = &data[0] if data.shape[0] else NULL
+    cdef size_t n = data.shape[0]
+    cdef size_t candidate = aligned(start)
+    cdef size_t offset
+    cdef uint32_t seed = epoch_seed(<const uint8_t*>PyBytes_AS_STRING(epoch))
+    cdef uint64_t first = position
+    cdef const FrameHeader* header
+    with nogil:
+        while candidate + FRAME_HEADER_BYTES <= n:
+            offset = candidate
+            # The sequence first: comparing it costs nothing, the sum does.
+            if (<const FrameHeader*>(at + candidate)).seq == first + candidate:
+                if next_frame(at, n, &offset, seed, True, &header) == 1:
+                    break
+            candidate += FRAME_ALIGN
+    return candidate if candidate + FRAME_HEADER_BYTES <= n else -1
+
+
+def schema_frame(RecordSchema schema, bytes epoch):
+    """A schema's frame outside the stream (sequence 0), for the front of a segment."""
+    cdef size_t n = schema_frame_size(schema)
+    # Through 8-byte words, so that the frame is aligned.
+    cdef uint64_t* words = <uint64_t*>calloc(n // 8, 8)
+    if words == NULL:
+        raise MemoryError
+    try:
+        write_schema(<uint8_t*>words, schema, 0, 0, epoch_seed(<const uint8_t*>PyBytes_AS_STRING(epoch)))
+        return PyBytes_FromStringAndSize(<char*>words, n)
+    finally:
+        free(words)
+
+
+def schema_at(const uint8_t[::1] data, size_t offset):
+    """The schema whose frame scan_frames found at ``offset``. Raises RecordCorrupt."""
+    return schema_from_frame(<const FrameHeader*>&data[offset])
+
+
+def leading_schemas(const uint8_t[::1] data, bytes epoch):
+    """The schemas at the front of ``data``, whatever the sequence of their frames. Raises RecordCorrupt."""
+    cdef uint32_t seed = epoch_seed(<const uint8_t*>PyBytes_AS_STRING(epoch))
+    cdef const FrameHeader* header
+    cdef size_t offset = 0
+    cdef list schemas = []
+    while data.shape[0] and next_frame(&data[0], data.shape[0], &offset, seed, True, &header) == 1:
+        if header.kind != FRAME_SCHEMA:
+            break
+        schemas.append(schema_from_frame(header))
+    return schemas
 
 
 # --- shadow runs

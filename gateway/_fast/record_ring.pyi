@@ -84,6 +84,11 @@ class RingReader:
         """Frames before ``position`` have been dealt with."""
     def seek(self, position: int) -> None:
         """Go on reading at the frame that begins at ``position``."""
+    def schemas(self) -> list[RecordSchema]:
+        """The schemas told in what the ring still holds: for readers that begin late. Moves nothing.
+
+        Every schema that a frame of the newest third of the ring names is among them.
+        """
     def is_overtaken(self) -> bool:
         """Whether what comes next has already been overwritten."""
     def publish_synced(self, position: int) -> None:
@@ -103,6 +108,9 @@ class RingReader:
     @property
     def head(self) -> int:
         """Position past the newest frame."""
+    @property
+    def has_writer(self) -> bool:
+        """Whether a process has the ring open for writing."""
     @property
     def recorder_position(self) -> int:
         """Everything before it has been copied to segments."""

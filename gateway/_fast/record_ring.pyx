@@ -14,9 +14,9 @@ from posix.unistd cimport close as posix_close
 
 from gateway._fast.exchange cimport Exchange
 from gateway._fast.record_frames cimport (
-    FRAME_EXCHANGE, FRAME_HEADER_BYTES, INPUTS_DIGEST, INPUTS_FULL, INPUTS_OFF, ExchangeLayout, FrameHeader, GapBody,
+    FRAME_EXCHANGE, FRAME_SCHEMA, INPUTS_DIGEST, INPUTS_FULL, INPUTS_OFF, ExchangeLayout, FrameHeader, GapBody,
     RecordPolicy, RecordSchema, epoch_seed, gap_frame_size, measure_exchange, next_frame, schema_frame_size,
-    write_exchange, write_gap, write_schema,
+    schema_from_frame, write_exchange, write_gap, write_schema,
 )
 
 import os
@@ -38,6 +38,7 @@ cdef extern from *:
     #define MADV_POPULATE_WRITE 23
     #endif
     #ifndef F_OFD_SETLK
+    #define F_OFD_GETLK 36
     #define F_OFD_SETLK 37
     #endif
 
@@ -56,6 +57,16 @@ cdef extern from *:
         return fcntl(fd, F_OFD_SETLK, &lock);
     }
 
+    /* Whether another open file holds the lock of that byte. */
+    static int byte_is_locked(int fd, long at) {
+        struct flock lock = {0};
+        lock.l_type = F_WRLCK;
+        lock.l_whence = SEEK_SET;
+        lock.l_start = at;
+        lock.l_len = 1;
+        return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    }
+
     static inline int64_t ring_clock_ns(clockid_t clock) {
         struct timespec t;
         clock_gettime(clock, &t);
@@ -67,6 +78,7 @@ cdef extern from *:
     void fence_acquire() nogil
     void fence_release() nogil
     int lock_byte(int fd, long at) nogil
+    bint byte_is_locked(int fd, long at) nogil
     int madvise(void* at, size_t n, int advice) nogil
     int MADV_POPULATE_WRITE
     ctypedef int clockid_t
@@ -564,6 +576,26 @@ cdef class RingReader:
         self.at = position
         self.expected = -1
 
+    def schemas(self):
+        """The schemas told in what the ring still holds: for readers that begin late. Moves nothing.
+
+        Every schema that a frame of the newest third of the ring names is among them.
+        """
+        cdef RingReader history = RingReader(self.map.path, ONLOOKER)
+        cdef const FrameHeader* frame
+        cdef const uint8_t* chunk
+        cdef size_t n, offset
+        cdef dict found = {}
+        while True:
+            history.poll(1 << 20, &chunk, &n)
+            if n == 0:
+                return list(found.values())
+            offset = 0
+            while next_frame(chunk, n, &offset, self.map.seed, True, &frame) == 1:
+                if frame.kind == FRAME_SCHEMA and frame.schema_id not in found:
+                    found[frame.schema_id] = schema_from_frame(frame)
+            history.move_to(history.at + n)
+
     def is_overtaken(self):
         """Whether what comes next has already been overwritten."""
         return bool(self.overtaken(self.at))
@@ -594,6 +626,11 @@ cdef class RingReader:
     def head(self):
         """Position past the newest frame."""
         return load_acquire(&self.map.header.head)
+
+    @property
+    def has_writer(self):
+        """Whether a process has the ring open for writing."""
+        return byte_is_locked(self.map.fd, LOCK_WRITER)
 
     @property
     def recorder_position(self):

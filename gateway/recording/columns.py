@@ -1,28 +1,20 @@
-"""Which columns a model's record has, and how the buffers of ``frame_columns`` become Arrow arrays.
+"""The columns of the record in Arrow, and how the buffers of ``frame_columns`` become them without a copy.
 
-The fixed columns are the same for every model. Each input and output adds one: ``in_<name>`` or ``out_<name>``, a
-scalar where a row holds one element, else a flat list in row-major order. Exchanges whose tensors do not fit (never
-bound to the version, recorded as fingerprints, bytes that are no text) leave these NULL and have ``inputs_json`` or
-``outputs_json`` instead.
+Exchanges whose tensors do not fit the typed columns (never bound to the version, recorded as fingerprints, bytes that
+are no text) leave these NULL and have ``inputs_json`` or ``outputs_json`` instead.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 
-from gateway._fast.frame_columns import FIXED, TEXTS, FrameColumns, Taken, TakenColumns
+from gateway._fast.frame_columns import FIXED, TEXTS, Taken, TakenColumns
 from gateway._fast.record_frames import RecordSchema
-from gateway.core.errors import RecordCorrupt
-from gateway.core.tensors import DataType, TensorSpec
+from gateway.core.tensors import DataType
 from gateway.core.words import GRPC_CODES, ROLES, RULES
+from gateway.recording.layouts import Layout, TensorColumn
 
 #: Version of the columns; kept in every part's metadata. Readers accept every earlier one.
 PARTS_FORMAT = 1
@@ -57,88 +49,6 @@ _ARROW = {
     DataType.BYTES: pa.string(), DataType.BF16: pa.float32(),
 }  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class TensorColumn:
-    """The column of one input or output."""
-
-    name: str
-    tensor: str
-    datatype: DataType
-    scalar: bool
-
-    @property
-    def arrow(self) -> pa.DataType:
-        element = _ARROW[self.datatype]
-        return element if self.scalar else pa.list_(pa.field("item", element, nullable=False))
-
-    def document(self) -> list[Any]:
-        return [self.name, self.tensor, self.datatype.name, self.scalar]
-
-    @staticmethod
-    def of_document(document: Sequence[Any]) -> TensorColumn:
-        name, tensor, datatype, scalar = document
-        return TensorColumn(name, tensor, DataType[datatype], scalar)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The typed columns of one model: versions with equal ones share parts."""
-
-    model: str
-    inputs: tuple[TensorColumn, ...]
-    outputs: tuple[TensorColumn, ...]
-
-    @staticmethod
-    def of(schema: RecordSchema) -> Layout:
-        """The layout that the exchanges of ``schema`` fit into."""
-        return Layout(
-            schema.model,
-            _tensor_columns("in_", schema.inputs, schema.batched),
-            _tensor_columns("out_", schema.outputs, schema.batched),
-        )
-
-    @staticmethod
-    def from_json(text: str) -> Layout:
-        """What ``json`` wrote. Raises RecordCorrupt."""
-        try:
-            document = json.loads(text)
-            inputs = tuple(TensorColumn.of_document(column) for column in document["inputs"])
-            outputs = tuple(TensorColumn.of_document(column) for column in document["outputs"])
-            return Layout(document["model"], inputs, outputs)
-        except (ValueError, KeyError, TypeError) as problem:
-            raise RecordCorrupt(f"the layout of a part cannot be read: {problem!r}") from problem
-
-    @cached_property
-    def json(self) -> str:
-        columns = {side: [column.document() for column in getattr(self, side)] for side in ("inputs", "outputs")}
-        return json.dumps({"model": self.model, **columns}, sort_keys=True, separators=(",", ":"))
-
-    @cached_property
-    def key(self) -> str:
-        """16 hex digits that are the same wherever the columns are."""
-        return hashlib.sha256(self.json.encode()).hexdigest()[:16]
-
-    @cached_property
-    def arrow_schema(self) -> pa.Schema:
-        fields = [pa.field(name, _fixed_type(name), nullable=name in _NULLABLE) for name in FIXED_NAMES]
-        fields += [pa.field(name, pa.string()) for name in TEXTS]
-        fields += [pa.field(column.name, column.arrow) for column in (*self.inputs, *self.outputs)]
-        return pa.schema(fields, metadata={"gateway.parts_format": str(PARTS_FORMAT), "gateway.layout": self.json})
-
-    def new_columns(self, owner: object) -> FrameColumns:
-        """Columns for exchanges of this layout to be sorted into."""
-        return FrameColumns(_kinds(self.inputs), _kinds(self.outputs), owner)
-
-    def table(self, taken: TakenColumns, schemas: Sequence[RecordSchema]) -> pa.Table:
-        """The rows of ``taken``; ``schemas`` in the order of the indices under which they were sorted."""
-        arrays = [*_fixed_arrays(taken, self.model, schemas)]
-        arrays += [_string_array(column, taken.rows) for column in taken.texts]
-        arrays += _tensor_arrays(self.inputs, taken.inputs, taken.rows)
-        arrays += _tensor_arrays(self.outputs, taken.outputs, taken.rows)
-        return pa.Table.from_arrays(arrays, schema=self.arrow_schema)
-
-
 #: Names of the fixed columns as stored: the frames' schema index has become model, version and digest.
 FIXED_NAMES = tuple(
     name for stored in FIXED for name in (("model", "version", "digest") if stored == "schema" else (stored,))
@@ -152,39 +62,27 @@ def _fixed_type(name: str) -> pa.DataType:
     return _NAME_TYPE if name in DICTIONARIES else _TYPES[name]
 
 
-def _kinds(columns: Iterable[TensorColumn]) -> list[tuple[int, bool]]:
-    return [(int(column.datatype), column.scalar) for column in columns]
+def arrow_schema(layout: Layout) -> pa.Schema:
+    """The columns of that layout's parts."""
+    fields = [pa.field(name, _fixed_type(name), nullable=name in _NULLABLE) for name in FIXED_NAMES]
+    fields += [pa.field(name, pa.string()) for name in TEXTS]
+    fields += [pa.field(column.name, arrow_type(column)) for column in (*layout.inputs, *layout.outputs)]
+    return pa.schema(fields, metadata={"gateway.parts_format": str(PARTS_FORMAT), "gateway.layout": layout.json})
 
 
-def _tensor_columns(prefix: str, specs: Sequence[TensorSpec], batched: bool) -> tuple[TensorColumn, ...]:
-    names = unique_names(prefix + identifier(spec.name) for spec in specs)
-    return tuple(
-        TensorColumn(name, spec.name, spec.datatype, _row_elements(spec, batched) == 1)
-        for name, spec in zip(names, specs, strict=True)
-    )
+def arrow_type(column: TensorColumn) -> pa.DataType:
+    """Type of a typed column. FP16 and BF16 are widened."""
+    element = _ARROW[column.datatype]
+    return element if column.scalar else pa.list_(pa.field("item", element, nullable=False))
 
 
-def _row_elements(spec: TensorSpec, batched: bool) -> int:
-    return spec.row_elements() if batched else TensorSpec("", spec.datatype, (-1, *spec.shape)).row_elements()
-
-
-def identifier(name: str) -> str:
-    """``name`` as an SQL identifier that needs no quotes."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", name)
-
-
-def unique_names(names: Iterable[str]) -> list[str]:
-    """``names``, those that SQL takes for equal numbered: ``x``, ``X_2``."""
-    taken: set[str] = set()
-    unique = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate.lower() in taken:
-            number += 1
-            candidate = f"{name}_{number}"
-        taken.add(candidate.lower())
-        unique.append(candidate)
-    return unique
+def table(layout: Layout, taken: TakenColumns, schemas: Sequence[RecordSchema]) -> pa.Table:
+    """The rows of ``taken``; ``schemas`` in the order of the indices under which they were sorted."""
+    arrays = [*_fixed_arrays(taken, layout.model, schemas)]
+    arrays += [_string_array(column, taken.rows) for column in taken.texts]
+    arrays += _tensor_arrays(layout.inputs, taken.inputs, taken.rows)
+    arrays += _tensor_arrays(layout.outputs, taken.outputs, taken.rows)
+    return pa.Table.from_arrays(arrays, schema=arrow_schema(layout))
 
 
 # Arrays over the buffers, without a copy.
@@ -204,7 +102,11 @@ def _fixed_arrays(taken: TakenColumns, model: str, schemas: Sequence[RecordSchem
 
 def _schema_arrays(values: pa.Buffer, rows: int, model: str, schemas: Sequence[RecordSchema]) -> Iterable[pa.Array]:
     indices = pa.Array.from_buffers(pa.int32(), rows, [None, values])
-    for names in ([model] * len(schemas), [schema.version for schema in schemas], [schema.digest for schema in schemas]):
+    for names in (
+        [model] * len(schemas),
+        [schema.version for schema in schemas],
+        [schema.digest for schema in schemas],
+    ):
         yield pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
 
 
@@ -236,4 +138,4 @@ def _tensor_array(column: TensorColumn, taken: Taken, rows: int) -> pa.Array:
         return pa.Array.from_buffers(element, rows, [_validity(taken), *inner], null_count=taken.nulls)
     elements = pa.Array.from_buffers(element, taken.elements, [None, *inner])
     lists = [_validity(taken), pa.py_buffer(taken.lists)]
-    return pa.Array.from_buffers(column.arrow, rows, lists, null_count=taken.nulls, children=[elements])
+    return pa.Array.from_buffers(arrow_type(column), rows, lists, null_count=taken.nulls, children=[elements])

@@ -1,0 +1,136 @@
+"""Keeps the record: rings → segments → Parquet; or, before a gateway starts, brings what a killed one left to safety.
+
+    python -m gateway.process.recorder --state-dir DIR --shm-dir DIR --ring w0 --ring w1 --index 0 --life-fd 6
+    python -m gateway.process.recorder --recover --state-dir DIR --shm-dir DIR
+
+SIGTERM, or the supervisor's death, means: once nobody commits any more, bring the rings to their end, build what is
+waiting, exit 0. Rings that are not there yet are looked for each second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from gateway.core.errors import GatewayError
+from gateway.recording.locations import configured_database
+
+if TYPE_CHECKING:
+    from gateway.recording.recorder import Recorder
+
+log = logging.getLogger("gateway.recorder")
+
+#: How long a recorder that is told to stop waits for its writers to be gone.
+WRITERS_SECONDS = 40.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. Exit code 0 = every committed frame is in the state directory."""
+    given = _parse(arguments)
+    title = "recovery" if given.recover else f"recorder {given.index}"
+    logging.basicConfig(level=logging.INFO, format=f"{title}: %(message)s")
+    try:
+        return _recover(given) if given.recover else _record(given)
+    except (GatewayError, OSError) as problem:
+        log.error("%s", problem)
+        return 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Keeps the record; started by the supervisor.")
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--shm-dir", type=Path, required=True)
+    parser.add_argument("--ring", action="append", default=[], help="name of a ring, e.g. w0; none: all that there are")
+    parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--database-url", help="default: that of run/server.json, else STATE_DIR/gateway.db")
+    parser.add_argument(
+        "--doorbell", action="append", default=[], metavar="RING=FD", help="eventfd to ring after a sync"
+    )
+    parser.add_argument("--segment-bytes", type=int, default=64 << 20)
+    parser.add_argument("--segment-seconds", type=float, default=60.0)
+    parser.add_argument("--recover", action="store_true")
+    parser.add_argument("--life-fd", type=int, default=-1)
+    given = parser.parse_args(arguments)
+    given.database_url = given.database_url or configured_database(given.state_dir)
+    return given
+
+
+def _recover(given: argparse.Namespace) -> int:
+    from gateway.recording.recovery import recover  # noqa: PLC0415 - spares recovery the import of Arrow
+
+    report = recover(given.state_dir, given.shm_dir, given.database_url)
+    log.info("brought %s to segments, removed %d orphans", report.rings or "nothing", report.orphans_removed)
+    return 0
+
+
+def _record(given: argparse.Namespace) -> int:
+    from gateway.recording.copier import Rotation  # noqa: PLC0415
+    from gateway.recording.recorder import NICE, Recorder, RecorderSettings  # noqa: PLC0415
+
+    os.nice(NICE)
+    recorder = Recorder(
+        RecorderSettings(
+            state_dir=given.state_dir,
+            shm_dir=given.shm_dir,
+            database_url=given.database_url,
+            rings=tuple(given.ring),
+            index=given.index,
+            rotation=Rotation(given.segment_bytes, given.segment_seconds),
+            doorbells={name: int(fd) for name, fd in (pair.split("=", 1) for pair in given.doorbell)},
+        )
+    )
+    with StopSignal(given.life_fd) as told:
+        recorder.run(lambda seconds: told.wait(seconds) and _over(recorder, told))
+    return 0
+
+
+def _over(recorder: Recorder, told: StopSignal) -> bool:
+    # A signal to the whole group reaches us while workers are still answering: they come first.
+    return not recorder.has_writers or time.monotonic() - told.since > WRITERS_SECONDS
+
+
+class StopSignal:
+    """SIGTERM or the end of the supervisor's pipe, as something to wait for."""
+
+    def __init__(self, life_fd: int) -> None:
+        self._life_fd = life_fd
+        self.since = 0.0
+
+    def __enter__(self) -> Self:
+        self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self._begin())
+        # A Ctrl-C is the supervisor's to interpret; a hang-up means no more than "look at the rings".
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        write = signal.set_wakeup_fd(-1)
+        os.close(write)
+        os.close(self._wake)
+
+    def _begin(self) -> None:
+        self.since = self.since or time.monotonic()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait that long at most; True once told to stop."""
+        watched = [self._wake] if self._life_fd < 0 or self.since else [self._wake, self._life_fd]
+        ready, _, _ = select.select(watched, [], [], seconds)
+        if self._wake in ready:
+            os.read(self._wake, 64)
+        if self._life_fd in ready and not os.read(self._life_fd, 1):
+            self._begin()
+        return bool(self.since)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
