@@ -24,7 +24,7 @@ from data import DataMissing, Source, read_flights
 from play import RequestFailed, choose_flights, play
 from report import Cli, ReportFailed, show
 from rich.console import Console
-from train import MODEL, WEIGHTS, WrongExport, train_if_needed
+from train import MODEL, WrongExport, train_if_needed
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY = ROOT / ".venv" / "bin" / "gateway"
@@ -58,7 +58,7 @@ def demo(arguments: argparse.Namespace, console: Console) -> None:
         played = asyncio.run(play(flights, endpoint.grpc, endpoint.http, console))
 
         console.rule("4. what the record says")
-        show(Cli(GATEWAY, arguments.state_dir), played, WEIGHTS, since, console)
+        show(Cli(GATEWAY, arguments.state_dir), played, since, console)
         if not arguments.once:
             console.print(invitation(endpoint, arguments.state_dir), highlight=False)
             gateway.wait()

@@ -43,8 +43,9 @@ class Cli:
         return rows
 
 
-def show(cli: Cli, played: Played, weights: Mapping[str, float], since: str, console: Console) -> None:
+def show(cli: Cli, played: Played, since: str, console: Console) -> None:
     """Print the tables. ReportFailed if a request that was answered is not in the log."""
+    weights = {row["version"]: row["weight"] for row in cli.json("traffic", "show", MODEL) if row["weight"] > 0}
     log = wait_for_log(cli, played, since)
     answers = pd.DataFrame([(a.prediction_id, a.month, a.late) for a in played.answers],
                            columns=["prediction_id", "month", "late"])  # fmt: skip

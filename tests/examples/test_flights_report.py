@@ -30,6 +30,8 @@ class FakeCli:
         self.rows = rows
 
     def json(self, *arguments):
+        if arguments[:2] == ("traffic", "show"):
+            return [{"version": "1", "weight": 90.0}, {"version": "2", "weight": 10.0}, {"version": "3", "weight": 0.0}]
         return [{"rows": len(self.rows)}] if "count(*)" in arguments[-1] else self.rows
 
 
@@ -39,7 +41,7 @@ def console():
 
 
 def shown(console, rows):
-    show(FakeCli(rows), PLAYED, {"1": 90, "2": 10}, "2013-12-01T00:00:00+00:00", console)
+    show(FakeCli(rows), PLAYED, "2013-12-01T00:00:00+00:00", console)
     return console.file.getvalue()
 
 
