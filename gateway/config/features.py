@@ -117,7 +117,7 @@ class _Categorical(_Strict):
     def _one_source(self) -> Self:
         if (self.categories is None) == (self.vocabulary is None):
             raise ValueError("give either `categories` or `vocabulary`")
-        if self.categories is not None and not self.categories:
+        if self.categories is not None and not self.categories and not self.infrequent:
             raise ValueError("`categories` is empty")
         return self
 

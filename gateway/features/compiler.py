@@ -106,6 +106,8 @@ def _compile_output(name: str, compilation: _Compilation) -> None:
             offset += draft.width
     if complete:
         compilation.widths[name] = offset
+        if not offset:
+            compilation.problem(f"outputs.{name}.features", "give no element: every category is dropped")
 
 
 def _whole(draft: Draft) -> bool:

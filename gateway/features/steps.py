@@ -213,8 +213,6 @@ def _compile_one_hot(arguments: page.OneHot, draft: Draft, folder: Path) -> Draf
         places.append(-1 if value in dropped else width)
         width += value not in dropped
     infrequent = width if known.infrequent else None
-    if infrequent is None and not width:
-        raise Unfit("every category is dropped, so the step gives no element")
     codes = {"error": ERROR_CODE, "ignore": -1, "infrequent": infrequent}
     draft = _lookup(draft, known, places, infrequent, outcomes=(codes[arguments.unknown], codes[arguments.missing]))
     width += infrequent is not None

@@ -49,7 +49,7 @@ def read_value(column: page.ColumnSpec, value: object) -> object:
 
 
 def is_missing_number(value):
-    return value == -(2**63) and isinstance(value, int) or value != value
+    return (value == -(2**63) and isinstance(value, int)) or value != value
 
 
 def read_float(value):

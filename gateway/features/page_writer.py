@@ -1,0 +1,83 @@
+"""A ``FeatureSpec`` as the page that people review: short forms, no defaults, one line a step."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from gateway.config.features import ColumnSpec, FeatureEntry, FeatureSpec
+
+_LINE_WIDTH = 120
+#: Texts that every YAML reader takes for texts; all others are quoted.
+_PLAIN_TEXT = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Inline(dict[str, Any]):
+    """A mapping on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the same constants twice are written twice
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if _PLAIN_TEXT.fullmatch(text) else '"')
+
+
+def _represent_inline(dumper: yaml.SafeDumper, mapping: _Inline) -> yaml.MappingNode:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", mapping, flow_style=True)
+
+
+def _represent_sequence(dumper: yaml.SafeDumper, items: tuple[object, ...]) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(_Inline, _represent_inline)
+_Dumper.add_representer(tuple, _represent_sequence)
+
+
+def write_page(spec: FeatureSpec, path: Path) -> None:
+    """Write ``spec`` to ``path``; reading it again gives an equal spec."""
+    path.write_text(page_text(spec), encoding="utf-8")
+
+
+def page_text(spec: FeatureSpec) -> str:
+    """The page as text."""
+    document = {
+        "format": spec.format,
+        "columns": {name: _column(column) for name, column in spec.columns.items()},
+        "outputs": {
+            name: {"dtype": output.dtype, "features": [_feature(feature) for feature in output.features]}
+            for name, output in spec.outputs.items()
+        },
+    }
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+
+
+def _column(column: ColumnSpec) -> object:
+    given = _given(column)
+    return column.type if list(given) == ["type"] else _Inline(given)
+
+
+def _feature(feature: FeatureEntry) -> object:
+    if not feature.steps:
+        return feature.column
+    return {"column": feature.column, "steps": [_step(step) for step in feature.steps]}
+
+
+def _step(step: Any) -> object:
+    given = _given(step)
+    given.pop("step", None)
+    return {step.step: _Inline(given)} if given else step.step
+
+
+def _given(model: BaseModel) -> dict[str, Any]:
+    # Python values, so that tuples stay tuples; nested specs (a vocabulary) become mappings on their line.
+    given = model.model_dump(exclude_defaults=True)
+    return {key: _Inline(value) if isinstance(value, dict) else value for key, value in given.items()}
