@@ -3,7 +3,7 @@ from typing_extensions import Buffer
 from gateway._fast.exchange import Exchange
 
 class Breadcrumbs:
-    """The breadcrumbs of one process: ``memory`` is ``ControlPage.memory``, ``offset`` the ``crumbs_offset`` there."""
+    """The breadcrumbs of one process: ``memory`` is ``ControlPage.memory``, ``offset`` the ``crumbs_at`` there."""
 
     def __init__(self, memory: Buffer, offset: int) -> None:
         """Raises ValueError where ``memory`` is too small or the offset is not a multiple of 8."""

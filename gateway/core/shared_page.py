@@ -97,7 +97,7 @@ def scorer_slot(index: int) -> int:
     return MAX_WORKERS + index
 
 
-def crumbs_offset(slot: int) -> int:
+def crumbs_at(slot: int) -> int:
     """Where in the page the breadcrumbs of a slot begin, for ``_fast.breadcrumbs``, which writes them."""
     return CRUMBS_AT + LANES * CRUMB_BYTES * slot
 
@@ -196,7 +196,7 @@ class SlotView:
         self._words = words
         self._view = view
         self._at = (SLOTS_AT + SLOT_BYTES * number) // 8
-        self._crumbs_at = crumbs_offset(number)
+        self._crumbs_at = crumbs_at(number)
 
     @property
     def running_epoch(self) -> int:

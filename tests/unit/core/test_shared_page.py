@@ -5,7 +5,7 @@ import pytest
 from gateway._fast.breadcrumbs import Breadcrumbs, address_of
 from gateway._fast.exchange import exchange_for_test
 from gateway.core import shared_page
-from gateway.core.shared_page import ControlPage, crumbs_offset, scorer_slot, worker_slot
+from gateway.core.shared_page import ControlPage, crumbs_at, scorer_slot, worker_slot
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_slots_of_workers_and_scorers_do_not_meet():
 
 
 def test_breadcrumbs_of_the_compiled_writer_are_read_back(page):
-    crumbs = Breadcrumbs(page.memory, crumbs_offset(5))
+    crumbs = Breadcrumbs(page.memory, crumbs_at(5))
     crumbs.enter(0, "flüge", "2", 17, [])
     assert page.slot(5).breadcrumbs() == [], "a batch without requests is no batch"
     crumbs.enter(0, "flüge", "2", 17, [exchange_for_test(b"request"), exchange_for_test(b"other")])
@@ -78,14 +78,14 @@ def test_breadcrumbs_of_the_compiled_writer_are_read_back(page):
 
 
 def test_names_and_batches_too_large_for_a_breadcrumb_are_cut(page):
-    crumbs = Breadcrumbs(page.memory, crumbs_offset(0))
+    crumbs = Breadcrumbs(page.memory, crumbs_at(0))
     crumbs.enter(0, "m" * 300, "v" * 100, 1000, [exchange_for_test(b"") for _ in range(200)])
     crumb = page.slot(0).breadcrumbs()[0]
     assert (crumb.model, crumb.version, len(crumb.requests)) == ("m" * 192, "v" * 64, 128)
 
 
 def test_a_breadcrumb_torn_by_death_is_still_readable(page):
-    at = crumbs_offset(0)
+    at = crumbs_at(0)
     page.memory[at : at + 8] = (1).to_bytes(8, "little")
     page.memory[at + 16 : at + 24] = b"\xff" * 8
     page.memory[at + 64 : at + 256] = b"\xc3" * 192
@@ -104,7 +104,7 @@ def test_breadcrumbs_outside_the_page_are_refused(page):
 def test_the_dead_leave_only_their_counts(page):
     slot = page.slot(0)
     slot.running_epoch, slot.in_flight, slot.heartbeat_ns, slot.connections_closed = 1, 2, 3, 4
-    Breadcrumbs(page.memory, crumbs_offset(0)).enter(2, "m", "1", 1, [exchange_for_test(b"x")])
+    Breadcrumbs(page.memory, crumbs_at(0)).enter(2, "m", "1", 1, [exchange_for_test(b"x")])
     slot.clear_of_the_dead()
     assert (slot.running_epoch, slot.in_flight, slot.heartbeat_ns, slot.connections_closed) == (0, 0, 0, 4)
     assert slot.breadcrumbs() == []
