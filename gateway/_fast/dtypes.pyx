@@ -24,8 +24,15 @@ NAMES[:] = [
 cdef size_t SIZES[DTYPE_COUNT]
 SIZES[:] = [0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 0, 2]
 cdef uint64_t WORDS[DTYPE_COUNT]         # the names again, as words: one compare each
-for number in range(DTYPE_COUNT):
-    WORDS[number] = name_word(<const uint8_t*>NAMES[number], strlen(NAMES[number]))
+
+
+cdef void fill_words() noexcept:
+    cdef int i
+    for i in range(DTYPE_COUNT):
+        WORDS[i] = name_word(<const uint8_t*>NAMES[i], strlen(NAMES[i]))
+
+
+fill_words()
 
 
 cdef size_t dtype_itemsize(int32_t dtype) noexcept nogil:

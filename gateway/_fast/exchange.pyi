@@ -2,7 +2,7 @@
 
 from gateway.core.errors import GatewayError
 
-Tensor = tuple[str, str, list[int], bytes]
+_Tensor = tuple[str, str, list[int], bytes]
 """Name, datatype, shape, canonical bytes."""
 
 class ReplyPort:
@@ -26,11 +26,11 @@ class Exchange:
     @property
     def id(self) -> str: ...
     @property
-    def input_tensors(self) -> list[Tensor]:
+    def input_tensors(self) -> list[_Tensor]:
         """In the order held."""
 
     @property
-    def output_tensors(self) -> list[Tensor]: ...
+    def output_tensors(self) -> list[_Tensor]: ...
     @property
     def wanted_outputs(self) -> list[tuple[str, int]]:
         """Names and flags; empty = all."""

@@ -6,14 +6,14 @@ from gateway._fast.exchange import Dialect, Exchange, ReplyPort
 from gateway._fast.exchange_sink import ExchangeSink
 from gateway.core.errors import GatewayError
 
-Reply = tuple[bytes, GatewayError | None, tuple[tuple[str, str], ...]]
+_Reply = tuple[bytes, GatewayError | None, tuple[tuple[str, str], ...]]
 
 class FuturePort(ReplyPort):
     """The port of one call: ``future`` gets ``(message, error, trailers)``; the message counts if error is None."""
 
-    future: asyncio.Future[Reply]
+    future: asyncio.Future[_Reply]
 
-    def __init__(self, future: asyncio.Future[Reply]) -> None: ...
+    def __init__(self, future: asyncio.Future[_Reply]) -> None: ...
     def submit(
         self,
         sink: ExchangeSink,
@@ -27,7 +27,7 @@ class FuturePort(ReplyPort):
     def cancel(self) -> None:
         """The caller has gone: the work is dropped if it has not begun, its batch mates are not touched."""
 
-class SeenRequest(TypedDict):
+class _SeenRequest(TypedDict):
     body: bytes
     deadline_s: float | None
     trace_id: str | None
@@ -51,5 +51,5 @@ class HeldSink(ExchangeSink):
     ) -> None:
         """Release ``exchange`` with a reply of ``message`` or with ``error``, as answered by ``version``."""
 
-    def seen(self, exchange: Exchange) -> SeenRequest:
+    def seen(self, exchange: Exchange) -> _SeenRequest:
         """What the transport filled in: body, deadline after arrival, the header x-user, the trace."""

@@ -12,7 +12,7 @@ from gateway._fast.identifiers cimport write_uuid_text
 from gateway._fast.oip_wire cimport PREFIX_BYTES
 from gateway._fast.trace_context cimport read_traceparent
 
-from gateway.core.words import RECORD_STATES
+from gateway.core import words
 
 cdef enum:
     ID_TEXT_BYTES = 36
@@ -84,7 +84,7 @@ cdef tuple trailers(Exchange exchange):
     return (
         ("x-prediction-id", text[:ID_TEXT_BYTES].decode("ascii")),
         ("x-model-version", span_text(exchange.version_text)),
-        ("x-record-state", RECORD_STATES[<int>exchange.record_state]),
+        ("x-record-state", words.RECORD_STATES[<int>exchange.record_state]),
     )
 
 

@@ -5,7 +5,7 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t
 
-from gateway._fast.exchange cimport Dialect, Exchange, ReplyForm, Span
+from gateway._fast.exchange cimport Dialect, Exchange, Span
 
 cdef enum:
     MAX_TENSORS = 16384          # inputs, raw contents and requested outputs a message may have, each

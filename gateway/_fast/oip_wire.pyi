@@ -16,13 +16,13 @@ class ReplyTemplate:
 class OipDialect(Dialect):
     """Open Inference Protocol in protobuf form: ModelInferRequest in, ModelInferResponse behind a gRPC prefix out."""
 
-class Seen(TypedDict):
+class _Seen(TypedDict):
     form: str
     raw_features: bool
     deadline_ns: int
     borrowed: list[bool]
 
-def read_for_test(exchange: Exchange) -> Seen:
+def read_for_test(exchange: Exchange) -> _Seen:
     """Scan and settle ``exchange`` as the pipeline does; returns what Python otherwise cannot see of it."""
 
 def write_for_test(

@@ -6,8 +6,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.dtypes cimport (
-    DT_BF16, DT_BOOL, DT_BYTES, DT_FP16, DT_FP32, DT_FP64, DT_INT8, DT_INT16, DT_INT32, DT_INT64, DT_NONE,
-    DT_UINT8, DT_UINT16, DT_UINT32, DT_UINT64, DTYPE_COUNT, dtype_itemsize, dtype_name, dtype_parse,
+    DT_BOOL, DT_BYTES, DT_INT8, DT_INT16, DT_INT32, DT_NONE, DT_UINT8, DT_UINT16, DTYPE_COUNT, dtype_itemsize,
+    dtype_name, dtype_parse,
 )
 from gateway._fast.exchange cimport (
     FORM_RAW, FORM_TYPED, ID_BYTES, MAX_RANK, Dialect, Exchange, Mistake, Span, TensorView,

@@ -4,7 +4,7 @@
 # close with their own number, at most WIRE_DEPTH levels deep, field number 0 never.
 # Every take_* returns False on malformed bytes and then leaves the cursor anywhere inside its bounds.
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gateway._fast.exchange cimport Span

@@ -5,7 +5,7 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from gateway._fast.exchange cimport MAX_RANK, Exchange, Span, TensorView
+from gateway._fast.exchange cimport MAX_RANK, Exchange, Span
 
 cdef enum TensorMistake:         # Exchange.mistake.kind
     NO_MISTAKE = 0

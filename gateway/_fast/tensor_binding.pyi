@@ -42,13 +42,13 @@ class InputTable:
     def shapes_text(self, spec: int) -> str:
         """The shapes that an input takes."""
 
-class Bound(TypedDict):
+class _Bound(TypedDict):
     rows: int
     inputs: list[int]
     outputs: list[int]
     key: int
 
-def bind_for_test(table: InputTable, exchange: Exchange) -> Bound | None:
+def bind_for_test(table: InputTable, exchange: Exchange) -> _Bound | None:
     """Bind a scanned exchange and settle; returns what Python otherwise cannot see of it."""
 
 def same_layout_for_test(table: InputTable, one: Exchange, other: Exchange) -> bool:

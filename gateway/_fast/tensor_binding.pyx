@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from gateway._fast.clock cimport monotonic_ns
-from gateway._fast.dtypes cimport DT_BOOL, DT_BYTES, DTYPE_COUNT, dtype_itemsize, dtype_name
+from gateway._fast.dtypes cimport DT_BOOL, DT_BYTES, dtype_itemsize, dtype_name
 from gateway._fast.exchange cimport MAX_RANK, Exchange, Mistake, Span, TensorView, span_text
 
 import os
@@ -107,10 +107,14 @@ cdef int settle_tensor_mistake(Exchange exchange) except -1:
     if mistake.input >= 0:
         datatype = dtype_name(exchange.inputs[mistake.input].dtype).decode()
     if mistake.kind == OUT_OF_MEMORY:
-        return exchange.fail(Overloaded(f"out of memory while reading a request for model {quoted(exchange.model_name)}"))
+        return exchange.fail(Overloaded(
+            f"out of memory while reading a request for model {quoted(exchange.model_name)}", hint="send smaller requests"
+        ))
     if mistake.kind == UNKNOWN_DATATYPE:
         names = ", ".join(member.name for member in DataType)
-        return exchange.fail(TensorMismatch(f"unknown datatype {quoted(mistake.other)} of {of_input}", hint=f"one of {names}"))
+        return exchange.fail(TensorMismatch(
+            f"unknown datatype {quoted(mistake.other)} of {of_input}", hint=f"one of {names}"
+        ))
     if mistake.kind == RANK_TOO_HIGH:
         text = f"unexpected shape for {of_input}: {mistake.got} dimensions, at most {mistake.expected} are taken"
     elif mistake.kind == NEGATIVE_DIMENSION:
@@ -422,7 +426,8 @@ cdef class InputTable:
     def datatypes_text(self, int spec):
         """The datatypes that an input takes, the published one first."""
         published = self.specs[spec].datatype
-        others = [member.name for member in DataType if (self.inputs[spec].accepted >> member) & 1 and member != published]
+        accepted = [member for member in DataType if (self.inputs[spec].accepted >> <int>member) & 1]
+        others = [member.name for member in accepted if member != published]
         return f"'{published.name}'" + (f" (or {', '.join(others)})" if others else "")
 
     def shapes_text(self, int spec):

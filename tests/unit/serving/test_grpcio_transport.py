@@ -15,11 +15,11 @@ from gateway._fast.future_port import FuturePort, HeldSink
 from gateway._fast.oip_wire import OipDialect
 from gateway.core.errors import ModelNotFound, Overloaded
 from gateway.serving._generated import inference_pb2 as pb
+from gateway.serving.error_replies import GRPC_STATUS
 from gateway.serving.grpc_service import INFER_PATH, OIP_SERVICE, GrpcService
 from gateway.serving.grpcio_transport import GrpcioTransport
 from tests.unit.serving.test_grpc_service import Directory
 
-STATUS = {"model_not_found": 5, "overloaded": 14, "method_unimplemented": 12, "malformed_body": 3}
 PREDICTION = uuid.UUID("0192f8a0-1234-7abc-8def-0123456789ab")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -45,7 +45,7 @@ class Running:
 @asynccontextmanager
 async def running(**options):
     sink = HeldSink()
-    transport = GrpcioTransport(GrpcService(Directory(), version="1"), sink, OipDialect(), STATUS, **options)
+    transport = GrpcioTransport(GrpcService(Directory(), version="1"), sink, OipDialect(), GRPC_STATUS, **options)
     port = await transport.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Running(sink, channel, port)
@@ -191,7 +191,7 @@ def test_other_calls_are_answered_by_the_service():
 def test_an_address_in_use_is_an_os_error():
     async def scenario():
         async with running() as server:
-            other = GrpcioTransport(GrpcService(Directory(), version="1"), server.sink, OipDialect(), STATUS)
+            other = GrpcioTransport(GrpcService(Directory(), version="1"), server.sink, OipDialect(), GRPC_STATUS)
             with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}"):
                 await other.start(f"127.0.0.1:{server.port}")
             await other.stop(0)
