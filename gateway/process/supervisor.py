@@ -42,6 +42,7 @@ from gateway.process.worker_set import (
 )
 
 _LOOK_EVERY = 1.0  # seconds between looks at heartbeats
+_READY_LOOK_EVERY = 0.05
 _LOOKS_UNTIL_AVOIDED = 3
 _LOOKS_UNTIL_KILLED = 30
 _ACCEPT_PAUSE = 0.1
@@ -74,6 +75,7 @@ class Supervisor:
         self._accepting = False
         self._accept_again_at: float | None = None
         self._next_look = 0.0
+        self._look_for_ready_at: float | None = 0.0
         self._hung: set[Member] = set()
         self._stop: StopSequence | None = None
         self._record_is_safe = True
@@ -104,8 +106,11 @@ class Supervisor:
         _raise_descriptor_limit()
         self._life_fd, self._life_held = os.pipe()
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._started_at = time.monotonic()
         self._listen_to_signals()
         self._publish()
+        host, admin_host, ports = self._settings.host, self._settings.admin_host, self._ports
+        _say(f"HTTP {host}:{ports['http']}, gRPC {host}:{ports['grpc']}, admin {admin_host}:{ports['admin']}")
 
     def _open_ports(self) -> None:
         host, settings = self._settings.host, self._settings
@@ -171,6 +176,8 @@ class Supervisor:
         if now >= self._next_look:
             self._next_look = now + _LOOK_EVERY
             self._look_at_heartbeats()
+        if self._look_for_ready_at is not None and now >= self._look_for_ready_at:
+            self._look_whether_ready(now)
         if self._accept_again_at is not None and now >= self._accept_again_at:
             self._accept()
         self._want_scorers()
@@ -184,7 +191,7 @@ class Supervisor:
         if self._stop is not None:
             times = [self._stop.next_due(list(self._children))]
         else:
-            times = [self._next_look, self._accept_again_at, self._set.next_due()]
+            times = [self._next_look, self._look_for_ready_at, self._accept_again_at, self._set.next_due()]
         due = min((at for at in times if at is not None), default=None)
         return None if due is None else max(0.0, due - time.monotonic())
 
@@ -201,6 +208,13 @@ class Supervisor:
         # Scorers read frames: without rings, and before these are made, there is nothing for them to do.
         if self._settings.recording and not self._preparations:
             self._set.want(SCORER, min(self._page.scorers_wanted, self._settings.scorers))
+
+    def _look_whether_ready(self, now: float) -> None:
+        """Tell the user once that every worker runs a snapshot. Until then it is worth looking often."""
+        self._look_for_ready_at = now + _READY_LOOK_EVERY
+        if all(self._slot(WORKER, index).running_epoch for index in range(self._settings.workers)):
+            self._look_for_ready_at = None
+            _say(f"ready after {now - self._started_at:.1f} s")
 
     def _look_at_heartbeats(self) -> None:
         for index in range(self._settings.workers):

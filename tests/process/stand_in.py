@@ -75,7 +75,9 @@ class StandIn:
             return None
         self.page = ControlPage.open(self.page_path())
         number = worker_slot if self.role == "worker" else scorer_slot
-        return self.page.slot(number(self.arguments.index))
+        slot = self.page.slot(number(self.arguments.index))
+        slot.running_epoch = 1
+        return slot
 
     def beat(self) -> None:
         if self.slot is not None:

@@ -79,7 +79,11 @@ class Tree:
         return self.pages[-1]
 
     def said(self):
-        """Lines that the supervisor (and its children) wrote to stderr."""
+        """What the supervisor (and its children) wrote to stderr, less the two lines that are always there."""
+        lines = [line.removeprefix("gateway supervisor: ") for line in self.everything_said()]
+        return [line for line in lines if not line.startswith(("HTTP ", "ready after "))]
+
+    def everything_said(self):
         return (self.state_dir / "said").read_text().splitlines()
 
     def stop(self, number=signal.SIGTERM):

@@ -27,6 +27,18 @@ def test_a_connection_that_closes_makes_room_on_its_worker(tree):
     assert greeting(tree.connect())[0] == freed
 
 
+def test_the_user_is_told_the_ports_and_once_that_the_gateway_is_ready(tree):
+    tree.start(workers=2)
+    wait_until("ready", lambda: "ready after" in tree.everything_said()[-1])
+    ports = tree.runtime()["ports"]
+    assert tree.everything_said()[0] == (
+        f"gateway supervisor: HTTP 127.0.0.1:{ports['http']}, gRPC 127.0.0.1:{ports['grpc']}, "
+        f"admin 127.0.0.1:{ports['admin']}"
+    )
+    assert tree.stop()[0] == 0
+    assert sum("ready after" in line for line in tree.everything_said()) == 1
+
+
 def test_a_worker_learns_by_which_port_a_connection_came(tree):
     tree.start(workers=1)
     assert greeting(tree.connect("http"))[2] == "h"
@@ -133,7 +145,7 @@ def test_a_worker_that_does_not_end_in_time_is_killed_and_the_rest_still_ends_in
     os.kill(tree.worker_pid(0), signal.SIGSTOP)
     code, said = tree.stop()
     assert code == 0
-    assert said == ["gateway supervisor: worker 0 did not end in time and was killed"]
+    assert said == ["worker 0 did not end in time and was killed"]
     assert tree.events()[-1] == "recorder 0: stopped"
 
 
@@ -142,7 +154,7 @@ def test_a_second_gateway_on_the_same_state_directory_is_refused_by_name(tree, m
     other = make_tree()
     other.start(wait=False)
     assert other.process.wait(20) == 1
-    assert f"another gateway (pid {tree.process.pid}) uses state directory {tree.state_dir}" in other.said()[0]
+    assert f"another gateway (pid {tree.process.pid}) uses state directory {tree.state_dir}" in other.said()[-1]
 
 
 def test_a_port_in_use_is_refused_before_anything_is_started(tree, make_tree):
@@ -150,8 +162,8 @@ def test_a_port_in_use_is_refused_before_anything_is_started(tree, make_tree):
     other = make_tree("other")
     other.start(wait=False, http_port=tree.runtime()["ports"]["http"])
     assert other.process.wait(20) == 1
-    assert "HTTP port" in other.said()[0]
-    assert "choose another port" in other.said()[0]
+    assert "HTTP port" in other.said()[-1]
+    assert "choose another port" in other.said()[-1]
     assert other.events() == []
 
 
@@ -187,7 +199,7 @@ def test_a_failed_recovery_stops_the_gateway_and_keeps_the_rings(tree):
     (tree.state_dir / "fail-recovery").touch()
     tree.start(wait=False)
     assert tree.process.wait(30) == 1
-    assert "recovery failed (exited with code 1)" in tree.said()[0]
+    assert "recovery failed (exited with code 1)" in tree.said()[-1]
     assert os.path.exists(os.path.join(shm, "w0.ring"))
 
 
