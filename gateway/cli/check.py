@@ -43,7 +43,7 @@ def check(
 
 def problems_of_loading(model: OfferedModel) -> list[Problem]:
     """What only loading shows: versions that do not load, and splits between versions that take other requests."""
-    reports = probe(model, model.versions.values())
+    reports = probe(model, list(model.versions.values()))
     problems = [
         Problem(f"{model.name}/{version}", "", line)
         for version, report in reports.items()

@@ -44,7 +44,7 @@ def parse_version(value: object) -> object:
 HeaderName = Annotated[str, Field(pattern=f"^{HEADER_NAME}$", max_length=128)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(strict=True, ge=0)]
 Version = Annotated[str, BeforeValidator(parse_version), Field(pattern=f"^{NAME}$", max_length=64)]
-Label = Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)]
+Label = Version
 Count = Annotated[int, Field(strict=True, ge=1)]
 Weight = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)]

@@ -9,7 +9,7 @@ stands, even if control dies: its successor finds the stored state newer than th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,9 @@ from gateway.control import desired_state as edits
 from gateway.control.audit import AuditEntry
 from gateway.control.desired_state import ADMIN, FILES, DesiredState, ModelState, Split, state_from_files
 from gateway.control.knowledge import Key, Knowledge, reason_of
-from gateway.control.publisher import Preparation, Publisher
-from gateway.control.repository.catalog import OfferedModel, read_catalog, read_model
-from gateway.control.repository.probe import probe
+from gateway.control.publisher import Answer, Preparation, Publisher
+from gateway.control.repository.catalog import OfferedModel, OfferedVersion, read_catalog, read_model
+from gateway.control.repository.probe import Report, probe
 from gateway.control.snapshot import CounterSlots, Document, build_snapshot, everything_to, plan_model, running_split
 from gateway.control.state_store import Change, HistoryEntry, StateStore
 from gateway.control.traffic.slots import moved
@@ -36,6 +36,8 @@ from gateway.core.errors import (
 )
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.core.version_order import version_key
+
+Probe = Callable[[OfferedModel, Sequence[OfferedVersion]], Mapping[str, Report]]
 
 #: Candidates at a start, each without what the last one found broken, before control gives up and is started again.
 START_ATTEMPTS = 20
@@ -69,8 +71,12 @@ class Controller:
         managed_by: Literal["admin", "files"] = ADMIN,
         recording: bool = True,
         on_shadows: Callable[[int], None] = lambda _count: None,
+        probe: Probe = probe,
     ) -> None:
-        """``on_shadows`` is told how many models have shadows, after every commit."""
+        """``on_shadows`` is told how many models have shadows, after every commit.
+
+        ``probe`` tries versions where they can do no harm.
+        """
         self.models_dir = models_dir
         self.state_dir = state_dir
         self.store = store
@@ -84,8 +90,14 @@ class Controller:
         self._managed_by = managed_by
         self._recording = recording
         self._on_shadows = on_shadows
+        self._probe = probe
         self._counters = CounterSlots()
         self._changing = asyncio.Lock()
+        # Not the method of today's knowledge: a refused change puts an earlier one in its place.
+        publisher.on_reports = self._on_joiner
+
+    def _on_joiner(self, answer: Answer) -> None:
+        self.known.learn_from_joiner(answer)
 
     # The start.
 
@@ -142,7 +154,7 @@ class Controller:
         # Some version took its worker along. Which one, a child process for each of them tells.
         for name, offered in self.known.catalog.models.items():
             wanted = [v for v in offered.versions.values() if v.version not in desired.model(name).unloaded]
-            self.known.learn_reports(name, await asyncio.to_thread(probe, offered, wanted))
+            self.known.learn_reports(name, await asyncio.to_thread(self._probe, offered, wanted))
 
     def _without_impossible_splits(self, desired: DesiredState) -> DesiredState:
         """Between versions that do not take the same requests nothing is split: the largest share gets everything."""
@@ -348,7 +360,7 @@ class Controller:
         offered = self.known.catalog.model(model)
         if version not in offered.versions:
             offered = await self._reread(model, version)
-        report = (await asyncio.to_thread(probe, offered, [offered.versions[version]]))[version]
+        report = (await asyncio.to_thread(self._probe, offered, [offered.versions[version]]))[version]
 
         def edit() -> ModelState:
             running = self.running(model)

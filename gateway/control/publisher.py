@@ -109,17 +109,15 @@ class _Candidate:
 class Publisher:
     """Knows who is connected and what runs. Lives on control's event loop; not thread-safe."""
 
-    def __init__(
-        self, page: EpochWord, files: SnapshotFiles, on_reports: Callable[[Answer], None] = lambda _answer: None
-    ) -> None:
+    def __init__(self, page: EpochWord, files: SnapshotFiles) -> None:
         self._page = page
         self._files = files
-        self._on_reports = on_reports
         self._members: dict[Peer, Member] = {}
         self._candidate: _Candidate | None = None
         self._changed = asyncio.Condition()
         self._notifications: set[asyncio.Task[None]] = set()
-        self.on_quarantine: Callable[[Message], None] = lambda _message: None
+        #: What a process that joined says of the committed snapshot.
+        self.on_reports: Callable[[Answer], None] = lambda _answer: None
 
     @property
     def committed(self) -> int:
@@ -141,8 +139,6 @@ class Publisher:
                 self._on_prepared(self._members[peer], number, message)
             case {"running": int(number)} if peer in self._members:
                 self._members[peer].running = number
-            case {"quarantine": {"model": str(), "version": str()}}:
-                self.on_quarantine(message["quarantine"])
             case _:
                 peer.close()
         self._wake()
@@ -163,7 +159,7 @@ class Publisher:
         if self._candidate is not None and number == self._candidate.number:
             self._candidate.answers[member.name] = answer
         elif number == self.committed:
-            self._on_reports(answer)
+            self.on_reports(answer)
             if member.running != number and answer.error is None:
                 member.peer.send({"commit": number})
 

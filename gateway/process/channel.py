@@ -10,7 +10,6 @@ A message is a 4-byte little-endian length and that many bytes of a JSON object.
     control → {"commit": 7}                                                    after it stored the epoch word
     worker  → {"running": 7}
     control → {"abandon": 7}                                                   prepared, but will not be committed
-    anybody → {"quarantine": {"model": "m", "version": "2", "reason": "…"}}
 
 A prepare replaces an earlier one that was not committed. Messages are answered in the order they came. Either side may
 die at any time: the client connects again and says what it runs, and control goes on from there.

@@ -20,7 +20,7 @@ from typing import Any
 from gateway.config.server import ServerConfig
 from gateway.control.controller import Controller
 from gateway.control.knowledge import Key
-from gateway.control.publisher import Answer, Publisher
+from gateway.control.publisher import Publisher
 from gateway.control.state_store import StateStore
 from gateway.core.errors import GatewayError
 from gateway.core.shared_page import PAGE_NAME, ControlPage
@@ -42,7 +42,7 @@ class ControlProcess:
         self._runtime = json.loads((self._run_dir / "runtime.json").read_bytes())
         self._page = ControlPage.open(os.path.join(self._runtime["shm"], PAGE_NAME))
         files = SnapshotFiles(config.state_dir)
-        self._publisher = Publisher(self._page, files, self._on_joiner)
+        self._publisher = Publisher(self._page, files)
         self._channel = ChannelServer(self._run_dir / "control.sock", self._publisher)
         self._store = StateStore(config.database)
         self._controller = Controller(
@@ -118,7 +118,7 @@ class ControlProcess:
         app = admin_app(self._controller, ensure_token(self._config.state_dir), self._runtime["shm"])
         return Server(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]  # the same types under asgiref's names
+                app,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -128,9 +128,6 @@ class ControlProcess:
         )
 
     # What the supervisor has to do with it.
-
-    def _on_joiner(self, answer: Answer) -> None:
-        self._controller.known.learn_from_joiner(answer)
 
     def _want_scorers(self, models_with_shadows: int) -> None:
         wanted = self._config.scorers if models_with_shadows else 0

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.config.model import ModelSpec
@@ -24,7 +24,7 @@ Report = dict[str, Any]
 LOAD_SECONDS = 120.0
 
 
-def probe(model: OfferedModel, versions: Iterable[OfferedVersion]) -> dict[str, Report]:
+def probe(model: OfferedModel, versions: Sequence[OfferedVersion]) -> dict[str, Report]:
     """What loading each version gives: ``{"ok": true, "inputs": […], …}``, or ``ok`` false and a ``reason``. Blocks."""
     waiting = [_entry(model.spec, offered) for offered in versions]
     reports: dict[str, Report] = {}

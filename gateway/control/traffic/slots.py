@@ -59,13 +59,11 @@ def normalised(weights: Mapping[str, float]) -> dict[str, float]:
     largest = max(weights.values(), default=0.0)
     if largest <= 0:
         raise InvalidRequest("at least one version needs a weight above 0")
-    # Divided by the largest first, so that the sum of huge weights stays finite.
-    total = math.fsum(weight / largest for weight in weights.values())
-    shares = {
-        version: weights[version] / largest / total
-        for version in sorted(weights, key=version_key)
-        if weights[version] > 0
-    }
+    # Brought near 1 by a power of two, which is exact: the sum of huge weights must stay finite.
+    exponent = math.frexp(largest)[1]
+    scaled = {version: math.ldexp(weight, -exponent) for version, weight in weights.items() if weight > 0}
+    total = math.fsum(scaled.values())
+    shares = {version: scaled[version] / total for version in sorted(scaled, key=version_key)}
     smallest = min(shares, key=lambda version: shares[version])
     if round(shares[smallest] * SLOTS, _NOISE_DIGITS) < 1:
         raise InvalidRequest(
