@@ -20,6 +20,7 @@ SLOTS = 10_000
 MAX_VERSIONS = 256
 # Shares are floats; a millionth of a slot is rounding noise (0.1 * 10,000 is not 1,000).
 _NOISE_DIGITS = 6
+_SHARE_DIGITS = 12  # shown to people: 0.75, not 0.7499999999999999
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def normalised(weights: Mapping[str, float]) -> dict[str, float]:
     exponent = math.frexp(largest)[1]
     scaled = {version: math.ldexp(weight, -exponent) for version, weight in weights.items() if weight > 0}
     total = math.fsum(scaled.values())
-    shares = {version: scaled[version] / total for version in sorted(scaled, key=version_key)}
+    shares = {version: round(scaled[version] / total, _SHARE_DIGITS) for version in sorted(scaled, key=version_key)}
     smallest = min(shares, key=lambda version: shares[version])
     if round(shares[smallest] * SLOTS, _NOISE_DIGITS) < 1:
         raise InvalidRequest(

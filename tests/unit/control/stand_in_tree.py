@@ -114,14 +114,16 @@ async def tree(folders, state_dir, *, workers=2, scorer=False, url=None, page=No
     crew = [StandIn(state_dir, page, behaviour, index=i) for i in range(workers)]
     if scorer:
         crew.append(StandIn(state_dir, page, behaviour, "scorer"))
-    if wait:
-        async with asyncio.timeout(20):
-            await controller.start()
-    yield SimpleNamespace(
-        controller=controller, publisher=publisher, behaviour=behaviour, crew=crew, page=page, files=files,
-        store=store, shadows=shadows, folders=folders, state_dir=state_dir,
-    )  # fmt: skip
-    for member in crew:
-        await member.link.close()
-    await channel.close()
-    store.close()
+    try:
+        if wait:
+            async with asyncio.timeout(20):
+                await controller.start()
+        yield SimpleNamespace(
+            controller=controller, publisher=publisher, behaviour=behaviour, crew=crew, page=page, files=files,
+            store=store, shadows=shadows, folders=folders, state_dir=state_dir,
+        )  # fmt: skip
+    finally:
+        for member in crew:
+            await member.link.close()
+        await channel.close()
+        store.close()
