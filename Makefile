@@ -29,7 +29,7 @@ proto: ## regenerate the Python stubs of proto/
 build: ## compile the extensions in place
 	@mkdir -p build && flock build/lock scripts/build release
 
-debug-build: ## the same with bounds checks and annotated HTML (back with `make build`)
+debug-build: ## the same with bounds checks, and annotated HTML in build/debug (back with `make build`)
 	@mkdir -p build && flock build/lock scripts/build debug
 
 sanitize: ## tests/fast on extensions with AddressSanitizer and UndefinedBehaviorSanitizer, in build/sanitize

@@ -1,6 +1,6 @@
 """The compiled extensions: one list, one table of directives, one of flags.
 
-GATEWAY_FAST_DEBUG=1     bounds checks, no optimisation, annotated HTML beside each module
+GATEWAY_FAST_DEBUG=1     bounds checks, no optimisation, annotated HTML in build/debug
 GATEWAY_FAST_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer
 GATEWAY_FAST_SKIP=1      none at all: scripts/setup installs the metadata, then builds in place
 """
