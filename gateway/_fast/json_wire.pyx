@@ -544,7 +544,7 @@ cdef class RawInferDialect(InferDialect):
         exchange.form = FORM_BINARY
         if open_body(exchange) < 0:
             return -1
-        if <void*>exchange.input_table == NULL:
+        if exchange.input_table is None:                 # no such model: routing says so
             return 0
         return read_raw_body(exchange, <InputTable>exchange.input_table)
 
@@ -839,15 +839,22 @@ cdef uint8_t* put_elements(const TensorView* view, uint8_t* out) noexcept nogil:
 # What tests call.
 
 
-def scan_for_test(Exchange exchange, *, json_size=-1, coding=0, limit=64 << 20, InputTable table=None):
-    """Scan and settle as the pipeline does, the way the transport prepares it; returns what else it found."""
-    cdef Dialect dialect = RawInferDialect() if json_size == 0 else InferDialect()
-    cdef int outcome
-    exchange.dialect = dialect
+def prepare_for_test(Exchange exchange, *, json_size=-1, coding=0, limit=64 << 20, InputTable table=None):
+    """Give ``exchange`` what the transport gives a request of this dialect."""
+    exchange.dialect = RawInferDialect() if json_size == 0 else InferDialect()
     exchange.json_size = json_size
     exchange.body_coding = coding
     exchange.body_limit = limit
     exchange.input_table = table
+    return exchange
+
+
+def scan_for_test(Exchange exchange, **how):
+    """Scan and settle as the pipeline does; returns what Python otherwise cannot see of the exchange."""
+    cdef int outcome
+    cdef Dialect dialect
+    prepare_for_test(exchange, **how)
+    dialect = exchange.dialect
     with nogil:
         outcome = dialect.scan(exchange)
     if outcome < 0:

@@ -216,9 +216,12 @@ cdef inline int find_column(InputTable table, Rows* rows, Span key, int position
 
 
 cdef int check_row(Reader* reader, InputTable table, Rows* rows) noexcept nogil:
+    """Every input that is not optional came, in this row or (UNKNOWN) at all."""
+    cdef bint missing
     cdef int i
     for i in range(rows.count):
-        if rows.columns[i].rows <= rows.row and not table.inputs[i].optional:
+        missing = rows.columns[i].depth == UNKNOWN if rows.row == UNKNOWN else rows.columns[i].rows <= rows.row
+        if missing and not table.inputs[i].optional:
             return note(reader, ROW_MISSING, rows.columns[i].name, static_span(b""), rows.row, 0)
     return 0
 
@@ -771,14 +774,21 @@ cdef inline uint8_t* put_element(const TensorView* view, uint8_t* out, const uin
 # What tests call.
 
 
-def scan_for_test(Exchange exchange, InputTable table, *, coding=0, limit=64 << 20):
-    """Scan and settle as the pipeline does; returns the form that the reply will have."""
-    cdef PredictDialect dialect = PredictDialect()
-    cdef int outcome
-    exchange.dialect = dialect
+def prepare_for_test(Exchange exchange, InputTable table, *, coding=0, limit=64 << 20):
+    """Give ``exchange`` what the transport gives a request of this dialect."""
+    exchange.dialect = PredictDialect()
     exchange.body_coding = coding
     exchange.body_limit = limit
     exchange.input_table = table
+    return exchange
+
+
+def scan_for_test(Exchange exchange, InputTable table):
+    """Scan and settle as the pipeline does; returns the key or keys that the reply will have."""
+    cdef int outcome
+    cdef Dialect dialect
+    prepare_for_test(exchange, table)
+    dialect = exchange.dialect
     with nogil:
         outcome = dialect.scan(exchange)
     if outcome < 0:

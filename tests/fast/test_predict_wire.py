@@ -1,0 +1,324 @@
+"""V1 predict, the request: rows become the version's inputs, or are refused naming row and input."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway._fast.exchange import exchange_for_test
+from gateway._fast.predict_wire import scan_for_test
+from gateway._fast.tensor_binding import InputTable
+from gateway.core.errors import InvalidRequest, MalformedBody
+from gateway.core.tensors import DataType, TensorSpec
+
+COLUMNS = InputTable(
+    "flights",
+    [
+        TensorSpec("carrier", DataType.BYTES, (-1, 1)),
+        TensorSpec("distance", DataType.FP64, (-1, 1)),
+        TensorSpec("day", DataType.INT64, (-1, 1)),
+        TensorSpec("late", DataType.BOOL, (-1, 1), optional=True),
+        TensorSpec("wind", DataType.FP64, (-1, 1), optional=True),
+        TensorSpec("note", DataType.BYTES, (-1, 1), optional=True),
+        TensorSpec("seats", DataType.INT64, (-1, 1), optional=True),
+    ],
+    outputs=["y"],
+    batchable=True,
+    columns=True,
+)
+
+
+def table(*specs):
+    return InputTable("m", specs, outputs=["y"], batchable=True)
+
+
+def one(datatype="FP32", shape=(-1, 2), name="x"):
+    return table(TensorSpec(name, DataType[datatype], shape))
+
+
+def scan(body, inputs):
+    exchange = exchange_for_test(body if isinstance(body, bytes) else json.dumps(body).encode())
+    return exchange, scan_for_test(exchange, inputs)
+
+
+def arrays(body, inputs):
+    exchange, _ = scan(body, inputs)
+    assert exchange.error is None, exchange.error
+    return {name: as_array(datatype, shape, raw) for name, datatype, shape, raw in exchange.input_tensors}
+
+
+def as_array(datatype, shape, raw):
+    if datatype != "BYTES":
+        return np.frombuffer(raw, DataType[datatype].numpy).reshape(shape)
+    values = []
+    while raw:
+        size = int.from_bytes(raw[:4], "little")
+        values.append(raw[4 : 4 + size])
+        raw = raw[4 + size :]
+    return np.array(values, object).reshape(shape)
+
+
+def refusal(body, inputs=COLUMNS):
+    exchange, _ = scan(body, inputs)
+    assert isinstance(exchange.error, InvalidRequest)
+    assert exchange.input_tensors == []
+    return str(exchange.error)
+
+
+def row(**changes):
+    return {"carrier": "UA", "distance": 1400, "day": 3} | changes
+
+
+# Rows of named columns
+
+
+def test_rows_become_columns_of_the_published_datatypes():
+    rows = [row(late=False), row(carrier='é"', distance=-2.5, day=-7, late=True)]
+    got = arrays({"instances": rows}, COLUMNS)
+    assert got["carrier"].tolist() == [[b"UA"], ['é"'.encode()]]
+    assert got["distance"].dtype == "<f8"
+    assert got["distance"].tolist() == [[1400.0], [-2.5]]
+    assert (got["day"].dtype, got["day"].tolist()) == (np.dtype("<i8"), [[3], [-7]])
+    assert got["late"].tolist() == [[False], [True]]
+    assert "wind" not in got
+
+
+COLUMN_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "carrier": st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+            "distance": st.none() | st.floats() | st.integers(-(2**60), 2**60),
+            "day": st.integers(-(2**63), 2**63 - 1),
+        },
+        optional={"wind": st.floats(), "note": st.text(st.characters(exclude_categories=["Cs"]))},
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(COLUMN_ROWS, st.randoms())
+def test_any_rows_are_read_as_json_and_numpy_read_them(rows, random):
+    """Keys in an order of their own in each row; optional ones come and go."""
+    shuffled = [dict(random.sample(sorted(fields.items()), len(fields))) for fields in rows]
+    got = arrays({"instances": shuffled}, COLUMNS)
+    np.testing.assert_array_equal(
+        got["distance"].ravel(),
+        [float("nan") if fields["distance"] is None else float(fields["distance"]) for fields in rows],
+    )
+    assert got["day"].ravel().tolist() == [fields["day"] for fields in rows]
+    assert got["carrier"].ravel().tolist() == [(fields["carrier"] or "").encode() for fields in rows]
+    if any("wind" in fields for fields in rows):
+        np.testing.assert_array_equal(got["wind"].ravel(), [fields.get("wind", float("nan")) for fields in rows])
+    if any("note" in fields for fields in rows):
+        assert got["note"].ravel().tolist() == [fields.get("note", "").encode() for fields in rows]
+
+
+@pytest.mark.parametrize("odd", [None, 2.5, 1e3])
+def test_an_integer_column_with_a_null_or_a_fraction_becomes_floats(odd):
+    got = arrays({"instances": [row(day=1), row(day=odd), row(day=3)]}, COLUMNS)["day"].ravel()
+    assert got.dtype == "<f8"
+    np.testing.assert_array_equal(got, [1.0, float("nan") if odd is None else odd, 3.0])
+
+
+def test_an_optional_integer_column_missing_from_some_rows_becomes_floats():
+    got = arrays({"instances": [row(), row(seats=5), row()]}, COLUMNS)["seats"].ravel()
+    np.testing.assert_array_equal(got, [float("nan"), 5.0, float("nan")])
+
+
+def test_a_bool_has_no_missing_value():
+    assert "missing input 'late' in row 0" in refusal({"instances": [row(), row(late=True)]})
+    assert "missing input 'late' in row 1" in refusal({"instances": [row(late=True), row()]})
+    assert "null, which is no BOOL" in refusal({"instances": [row(late=None)]})
+
+
+def test_thousands_of_rows_keep_their_values():
+    rows = [row(carrier=f"c{i}" * (i % 5), distance=i / 7, day=i) for i in range(5000)]
+    got = arrays({"instances": rows}, COLUMNS)
+    assert got["day"].ravel().tolist() == list(range(5000))
+    assert got["distance"].ravel().tolist() == [i / 7 for i in range(5000)]
+    assert got["carrier"].ravel().tolist() == [(f"c{i}" * (i % 5)).encode() for i in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([row(), row(day="3")], "input 'day' in row 1 for model '' is \"3\", which is no INT64"),
+        ([row(day=True)], "true, which is no INT64"),
+        ([row(day=2**63)], "9223372036854775808, which is out of range for INT64"),
+        ([row(distance="far")], "which is no FP64"),
+        ([row(distance=True)], "which is no FP64"),
+        ([row(distance=[1]), row(distance=[1, 2])], "input 'distance' in row 1"),
+        ([row(), row(distance=[1])], "row 1 for model '' has another shape"),
+        ([row(distance=[1]), row()], "row 1 for model '' has another shape"),
+        ([row(carrier=5)], "5, which is no BYTES"),
+        ([row(carrier=["a"], distance=1), row(carrier={})], "input 'carrier' in row 1"),
+        ([row(), {"carrier": "UA", "day": 3}], "missing input 'distance' in row 1"),
+        ([{}], "missing input 'carrier' in row 0"),
+        ([row(), row(speed=1)], "unexpected input 'speed' in row 1"),
+        ([row(), 5], "row 1 for model '' is 5: expected an object, since the model takes 7 inputs"),
+        ([[1, 2]], "expected an object"),
+        ([None], "expected an object"),
+    ],
+)
+def test_a_bad_row_is_refused_naming_row_and_input(rows, words):
+    assert words in refusal({"instances": rows})
+
+
+def test_an_input_twice_in_a_row_is_refused():
+    assert "'day' is given twice in row 0" in refusal(b'{"instances":[{"day":1,"day":2,"carrier":"","distance":1}]}')
+
+
+def test_a_number_past_a_doubles_range_is_refused():
+    assert "out of range for FP64" in refusal(b'{"instances":[{"day":1,"carrier":"","distance":1e999}]}')
+
+
+# Tensors of a graph
+
+
+def test_bare_values_are_rows_of_the_only_input():
+    assert arrays({"instances": [[1, 2], [3, 4.5]]}, one())["x"].tolist() == [[1, 2], [3, 4.5]]
+    assert arrays({"instances": [1, 2]}, one(shape=(-1,)))["x"].tolist() == [1, 2]
+    assert arrays({"instances": [1, 2]}, one(shape=(-1, 1)))["x"].tolist() == [[1], [2]]
+    assert arrays({"instances": [[1], [2]]}, one(shape=(-1,)))["x"].tolist() == [1, 2]
+    assert arrays({"instances": [{"x": [1, 2]}]}, one())["x"].tolist() == [[1, 2]]
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.sampled_from(["FP32", "INT8", "UINT16"]))
+def test_nested_rows_take_the_shape_that_they_have(shape, datatype):
+    array = np.arange(np.prod(shape), dtype=DataType[datatype].numpy).reshape(shape)
+    got = arrays({"instances": array.tolist()}, one(datatype, tuple(shape)))["x"]
+    np.testing.assert_array_equal(got, array)
+    assert got.dtype == array.dtype
+
+
+def test_empty_arrays_keep_their_shape():
+    assert arrays({"instances": [[], []]}, one(shape=(-1, -1)))["x"].shape == (2, 0)
+    assert arrays({"instances": [[[], []]]}, one(shape=(-1, -1, -1)))["x"].shape == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[1, 2], [3]], "input 'x' in row 1"),
+        ([[1, [2]]], "input 'x' in row 0"),
+        ([[[1], 2]], "input 'x' in row 0"),
+        ([[[1, 2], [3]]], "input 'x' in row 0"),
+        ([[1, 2], 3], "input 'x' in row 1"),
+        ([1, [2]], "input 'x' in row 1"),
+        ([[], [1]], "input 'x' in row 1"),
+        ([[[[[[[[[1]]]]]]]]], "more than 8 dimensions"),
+    ],
+)
+def test_ragged_values_are_refused(rows, words):
+    assert words in refusal({"instances": rows}, one())
+
+
+def test_integers_are_never_rounded_into_a_tensor():
+    assert "300, which is out of range for INT8" in refusal({"instances": [300]}, one("INT8", (-1,)))
+    assert "1.0, which is no INT8" in refusal({"instances": [1.0]}, one("INT8", (-1,)))
+    assert "null, which is no INT64" in refusal({"instances": [None]}, one("INT64", (-1,)))
+
+
+def test_half_floats_have_no_json_form():
+    assert "FP16, which has no JSON form" in refusal({"instances": [1]}, one("FP16", (-1,)))
+
+
+def test_bytes_may_come_in_base64():
+    inputs = one("BYTES", (-1,))
+    for raw in (b"", b"\xff", b"\xff\x00", b"abc", bytes(range(256))):
+        for text in (base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode().rstrip("=")):
+            assert arrays({"instances": [{"b64": text}, "z"]}, inputs)["x"].tolist() == [raw, b"z"]
+            assert arrays({"instances": [{"x": {"b64": text}}]}, inputs)["x"].tolist() == [raw]
+
+
+@pytest.mark.parametrize("value", [{"b64": "?"}, {"b64": "a"}, {"b64": 1}, {"b64": "", "c": 1}, {"b": ""}, {}])
+def test_an_object_that_is_no_base64_is_refused(value):
+    assert 'not {"b64"' in refusal({"instances": [{"x": value}]}, one("BYTES", (-1,)))
+
+
+# {"inputs": …}
+
+
+def test_inputs_as_an_object_hold_whole_tensors():
+    inputs = table(TensorSpec("a", DataType.FP32, (-1, 2)), TensorSpec("b", DataType.INT32, (-1,)))
+    exchange, form = scan({"inputs": {"b": [1, 2], "a": [[1, 2], [3, 4]]}}, inputs)
+    assert form == "outputs"
+    assert [tensor[0] for tensor in exchange.input_tensors] == ["a", "b"]
+    assert arrays({"inputs": {"b": [], "a": [[1, 2]]}}, inputs)["b"].shape == (0,)
+
+
+def test_inputs_as_a_list_are_rows_and_answered_under_both_keys():
+    exchange, form = scan({"inputs": [[1, 2]]}, one())
+    assert (form, exchange.error) == ("both", None)
+    assert scan({"instances": [[1, 2]]}, one())[1] == "predictions"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"inputs": {"x": 5}}, "input 'x' for model '' must be an array"),
+        ({"inputs": {"y": [[1, 2]]}}, "unexpected input 'y' in \"inputs\""),
+        ({"inputs": {}}, "missing input 'x' in \"inputs\""),
+        ({"inputs": 5}, "'inputs' must be an array of rows"),
+        ({"instances": {}}, "'instances' must be an array of rows"),
+        ({"instances": []}, "'instances' for model '' has no rows"),
+        ({"inputs": []}, "'inputs' for model '' has no rows"),
+        ({"instances": [[1, 2]], "inputs": [[1, 2]]}, 'exactly one of "instances" and "inputs", found 2'),
+        ({"instances": [[1, 2]], "a": 1, "inputs": {"x": [[1, 2]]}}, "found 2"),
+        ({"signature_name": "serving_default"}, "found 0"),
+        ([], "must be an object"),
+    ],
+)
+def test_a_request_of_another_form_is_refused(body, words):
+    assert words in refusal(body, one())
+
+
+def test_an_input_twice_is_refused():
+    assert "given twice" in refusal(b'{"inputs":{"x":[[1,2]],"x":[[1,2]]}}', one())
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"instances":[1', b'{"instances":[[1,2]]} x', b'{"instances":[[1,2],]}'])
+def test_what_is_no_json_is_refused(body):
+    exchange, _ = scan(body, one())
+    assert isinstance(exchange.error, MalformedBody)
+
+
+def test_without_a_model_nothing_is_read_and_routing_says_why():
+    exchange, _ = scan(b"no JSON at all", None)
+    assert (exchange.error, exchange.input_tensors) == (None, [])
+
+
+FRAGMENTS = st.sampled_from(
+    [b"{", b"}", b"[", b"]", b",", b":", b'"instances"', b'"inputs"', b'"carrier"', b'"distance"', b'"day"', b'"b64"']
+    + [
+        b'"UA"',
+        b"1",
+        b"-2.5",
+        b"null",
+        b"true",
+        b'{"instances":[',
+        b'{"inputs":{',
+        b'{"carrier":"UA","distance":1,"day":',
+    ]
+)
+
+
+@given(
+    st.lists(st.one_of(FRAGMENTS, st.binary(max_size=3)), max_size=40), st.sampled_from([COLUMNS, one(), one("BYTES")])
+)
+def test_any_bytes_are_read_or_refused(pieces, inputs):
+    exchange, _ = scan(b"".join(pieces), inputs)
+    assert exchange.error is None or isinstance(exchange.error, InvalidRequest)
+
+
+@given(st.integers(0, 200), st.binary(max_size=3))
+def test_a_valid_request_with_any_bytes_changed_is_read_or_refused(at, junk):
+    valid = json.dumps({"instances": [row(carrier="é\n", late=True), row(distance=None)]}).encode()
+    body = valid[:at] + junk + valid[at + len(junk) :]
+    exchange, _ = scan(body, COLUMNS)
+    if exchange.error is None:
+        json.loads(body)

@@ -1,0 +1,87 @@
+"""Paths → calls: the table is exact, and a name in a path cannot change what the path means."""
+
+import pytest
+
+from gateway.core.errors import MethodNotAllowed, RouteNotFound
+from gateway.serving.http_routes import Call, Route, infer_target, match
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "route"),
+    [
+        ("POST", "/v2/models/m/infer", Route(Call.INFER, "m")),
+        ("POST", "/v2/models/m/versions/3/infer", Route(Call.INFER, "m", "3")),
+        ("POST", "/v2/models/m/versions/v10/infer?x=1", Route(Call.INFER, "m", "v10")),
+        ("POST", "/v2/models/a%2Fb%20c/infer", Route(Call.INFER, "a/b c")),
+        ("POST", "/v2/models/%2e%2e/infer", Route(Call.INFER, "..")),
+        ("POST", "/v2/models/infer/infer", Route(Call.INFER, "infer")),
+        ("POST", "/v1/models/m:predict", Route(Call.PREDICT, "m")),
+        ("POST", "/v1/models/m/versions/3:predict", Route(Call.PREDICT, "m", "3")),
+        ("POST", "/v1/models/m/labels/stable:predict", Route(Call.PREDICT, "m", "stable")),
+        ("GET", "/v2", Route(Call.SERVER_METADATA)),
+        ("HEAD", "/v2/", Route(Call.SERVER_METADATA)),
+        ("GET", "/v2/health/live", Route(Call.SERVER_LIVE)),
+        ("GET", "/v2/health/ready", Route(Call.SERVER_READY)),
+        ("GET", "/v2/models", Route(Call.MODEL_LIST)),
+        ("GET", "/v2/models/m", Route(Call.MODEL_METADATA, "m")),
+        ("GET", "/v2/models/m/versions/1", Route(Call.MODEL_METADATA, "m", "1")),
+        ("GET", "/v2/models/m/ready", Route(Call.MODEL_READY, "m")),
+        ("GET", "/v2/models/m/versions/1/ready", Route(Call.MODEL_READY, "m", "1")),
+        ("GET", "/v1/models", Route(Call.V1_MODEL_LIST)),
+        ("GET", "/v1/models/m", Route(Call.V1_MODEL_STATUS, "m")),
+        ("GET", "/", Route(Call.ALIVE)),
+    ],
+)
+def test_a_path_names_its_call(method, target, route):
+    assert match(method, target) == route
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "*",
+        "//v2",
+        "/V2",
+        "/v3",
+        "/v2/models//infer",
+        "/v2/models/m/versions//infer",
+        "/v2/models/m/infer/",
+        "/v2/models/a/b/infer",
+        "/v2/models/m/versions/1/2/infer",
+        "/v2/health",
+        "/v1/models/m:explain",
+        "/v1/models/:predict",
+        "/v1/models/a/b:predict",
+        "/v1/models/m/labels/:predict",
+        "/v2/models/m/infer\n",
+        "http://host/v2",
+    ],
+)
+def test_another_path_is_not_found(target):
+    with pytest.raises(RouteNotFound):
+        match("POST", target)
+    assert infer_target(target) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allowed"),
+    [
+        ("GET", "/v2/models/m/infer", "POST"),
+        ("OPTIONS", "/v1/models/m:predict", "POST"),
+        ("POST", "/v2/health/live", "GET, HEAD"),
+        ("DELETE", "/v2/models/m", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+    ],
+)
+def test_another_method_is_refused_with_those_that_are_allowed(method, target, allowed):
+    with pytest.raises(MethodNotAllowed) as refused:
+        match(method, target)
+    assert refused.value.facts["allow"] == allowed
+
+
+def test_inference_paths_become_targets_and_others_do_not():
+    target = infer_target("/v1/models/m/labels/stable:predict")
+    assert (target.model, target.version, target.predict) == (b"m", b"stable", True)
+    assert infer_target("/v2/models/m/infer").predict is False
+    assert infer_target("/v2/models/m") is None
