@@ -54,7 +54,7 @@ def problems_of_loading(model: OfferedModel) -> list[Problem]:
     loaded = [version for version in sharing if reports.get(version, {}).get("ok")]
     for version in loaded[1:]:
         found = differences(loaded[0], reports[loaded[0]]["inputs"], version, reports[version]["inputs"])
-        problems += [Problem(str(model.path / "model.yaml"), "traffic", line) for line in found]
+        problems += [Problem(f"{model.name}/model.yaml", "traffic", line) for line in found]
     return problems
 
 

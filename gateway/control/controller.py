@@ -117,10 +117,23 @@ class Controller:
     async def _take_over(self) -> None:
         """A predecessor died: what it committed runs on. What it stored and did not commit is committed now."""
         self.snapshot = await asyncio.to_thread(self._files.read, self.publisher.committed)
-        self.known.take_over(self.snapshot["unavailable"])
+        self.known.failures = self._failures_of_predecessor()
         self._announce()
         if self.desired.number > self.publisher.committed:
             await self._publish(self.desired, AuditEntry("control", "finish", f"change {self.desired.number}"))
+
+    def _failures_of_predecessor(self) -> dict[Key, str]:
+        """What it could not load, as against what it was not to load."""
+        return {
+            (model, version): reason
+            for model, reasons in self.snapshot["unavailable"].items()
+            for version, reason in reasons.items()
+            if model in self.known.catalog.models
+            and version in self.known.catalog.models[model].versions
+            and version not in self.desired.model(model).unloaded
+            and version not in self.desired.model(model).shadows
+            and (model, version) not in self.known.quarantined
+        }
 
     async def _bring_up(self) -> None:
         """Candidates until one of them loads as it is: whatever does not load is left out of the next."""

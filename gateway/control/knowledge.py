@@ -35,13 +35,6 @@ class Knowledge:
             self.catalog, dict(self.failures), dict(self.reports), dict(self.notes), dict(self.quarantined)
         )
 
-    def take_over(self, unavailable: Mapping[str, Mapping[str, str]]) -> None:
-        """What a predecessor wrote into the running snapshot: model → version → why it does not serve."""
-        for model, reasons in unavailable.items():
-            for version, reason in reasons.items():
-                if (model, version) not in self.quarantined:
-                    self.failures[model, version] = reason
-
     def learn(self, answers: Iterable[Answer]) -> None:
         """Take in what processes said of a candidate."""
         for answer in answers:

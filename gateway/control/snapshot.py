@@ -52,6 +52,8 @@ class ModelPlan:
 
 def plan_model(state: ModelState, offered: OfferedModel, unavailable: Mapping[str, str]) -> ModelPlan | None:
     """The nearest plan; None if no version can serve. ``unavailable``: version → reason."""
+    if offered.problems:
+        return None
     wanted = [version for version in sorted(offered.versions, key=version_key) if version not in state.unloaded]
     there = [version for version in wanted if version not in unavailable]
     named = set(state.labels.values()) | set(state.split.shares if state.split else ())
@@ -87,18 +89,27 @@ def build_snapshot(
 ) -> Document:
     """The snapshot with every model that can be served. The same arguments give the same document."""
     models = {}
-    not_served = {}
+    absent = {}
     for name, offered in catalog.models.items():
-        if offered.problems:
-            continue
         state = desired.model(name)
         reasons = {version: reason for (model, version), reason in unavailable.items() if model == name}
-        if reasons:
-            not_served[name] = reasons
         plan = plan_model(state, offered, reasons)
         if plan is not None:
             models[name] = _model_document(offered, state, plan, counters)
-    return {"number": number, "models": models, "unavailable": not_served}
+        absent[name] = _why_absent(offered, state, plan, reasons)
+    return {"number": number, "models": models, "unavailable": {name: why for name, why in absent.items() if why}}
+
+
+def _why_absent(
+    offered: OfferedModel, state: ModelState, plan: ModelPlan | None, reasons: Mapping[str, str]
+) -> dict[str, str]:
+    """Version → why it answers no requests; callers who ask for it are told."""
+    if offered.problems:
+        return {"any": "; ".join(map(str, offered.problems))}
+    why = {version: "it is not loaded" for version in offered.versions if version in state.unloaded}
+    why |= dict.fromkeys(plan.shadowing if plan else (), "it only shadows")
+    why |= {version: reason for version, reason in reasons.items() if version in offered.versions}
+    return dict(sorted((dict(offered.broken) | why).items(), key=lambda item: version_key(item[0])))
 
 
 def _model_document(offered: OfferedModel, state: ModelState, plan: ModelPlan, counters: CounterSlots) -> Document:

@@ -39,41 +39,24 @@ from gateway.control.admin import views
 from gateway.control.admin.security import AdminGuard, App
 from gateway.control.controller import Controller
 from gateway.core.errors import (
-    AccessDenied,
     ConfigurationError,
-    Conflict,
     GatewayError,
     InvalidRequest,
     LoadFailed,
     MethodNotAllowed,
     ModelNotReady,
-    NotFound,
-    Refused,
     RouteNotFound,
     Unauthenticated,
-    Unavailable,
 )
+from gateway.serving.error_replies import HTTP_STATUS
 
 PREFIX = "/v1/admin"
 Row = views.Row
 #: What an admin calls themselves; it goes into the audit as said.
 _ACTOR = re.compile(r"[A-Za-z0-9._@-]{1,50}")
 
-# Of the admin port: an edit that does not fit is the state's conflict, also where the data ports say "unavailable".
-_STATUSES: tuple[tuple[type[GatewayError], int], ...] = (
-    (Unauthenticated, 401),
-    (AccessDenied, 403),
-    (MethodNotAllowed, 405),
-    (InvalidRequest, 400),
-    (NotFound, 404),
-    (Conflict, 409),
-    (ModelNotReady, 409),
-    (LoadFailed, 422),
-    (ConfigurationError, 422),
-    (Refused, 503),
-    (Unavailable, 503),
-    (GatewayError, 500),
-)
+# On the admin port these are the edit's fault: it does not fit what there is.
+_STATUSES = {**HTTP_STATUS, ModelNotReady.code: 409, LoadFailed.code: 422, ConfigurationError.code: 422}
 
 
 def _keep_or_sticky(value: object) -> object:
@@ -114,11 +97,6 @@ class Unload(Spec):
     """Also a version that takes traffic or has a label: both go to the others."""
 
 
-def status_of(error: GatewayError) -> int:
-    """HTTP status of an error on the admin port."""
-    return next(status for kind, status in _STATUSES if isinstance(error, kind))
-
-
 def error_reply(error: GatewayError) -> JSONResponse:
     """The body that every refusal has."""
     body: Row = {"code": error.code, "message": error.message}
@@ -127,7 +105,7 @@ def error_reply(error: GatewayError) -> JSONResponse:
     if isinstance(error, ConfigurationError):
         body["problems"] = [str(problem) for problem in error.problems]
     headers = {"WWW-Authenticate": 'Bearer realm="gateway"'} if isinstance(error, Unauthenticated) else None
-    return JSONResponse({"error": body}, status_code=status_of(error), headers=headers)
+    return JSONResponse({"error": body}, status_code=_STATUSES[error.code], headers=headers)
 
 
 def admin_app(controller: Controller, token: str, shm_dir: str) -> App:

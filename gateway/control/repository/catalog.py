@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def read_model(models_dir: Path, name: str) -> OfferedModel:
     """The model's folder as it is now. Never raises for its content; ModelNotFound if there is no such folder."""
     path = models_dir / name
     if not _is_name(name, _MAX_MODEL_NAME):
-        return OfferedModel(name, path, problems=(Problem(str(path), "", _name_rule("model", _MAX_MODEL_NAME)),))
+        return OfferedModel(name, path, problems=(Problem(name, "", _name_rule("model", _MAX_MODEL_NAME)),))
     if not path.is_dir():
         raise ModelNotFound(f"there is no model {name} in the models folder", model=name)
     try:
@@ -108,16 +108,25 @@ def read_model(models_dir: Path, name: str) -> OfferedModel:
         folders = _version_folders(path, triton.model_file)
         _check_references(path, spec, folders)
     except ConfigurationError as error:
-        return OfferedModel(name, path, problems=error.problems)
+        return OfferedModel(name, path, problems=_relative(error, models_dir).problems)
     versions: dict[str, OfferedVersion] = {}
     broken: dict[str, str] = {}
     for version in folders:
         try:
             versions[version] = _read_version(models_dir, name, version, triton.model_file)
-        except (LoadFailed, ConfigurationError) as error:
+        except LoadFailed as error:
             broken[version] = str(error)
+        except ConfigurationError as error:
+            broken[version] = str(_relative(error, models_dir))
     max_rows = None if triton.max_batch_size is None else max(1, triton.max_batch_size)
     return OfferedModel(name, path, spec, versions, broken, max_rows=max_rows)
+
+
+def _relative(error: ConfigurationError, models_dir: Path) -> ConfigurationError:
+    """The same problems with files named from the models folder on: callers of a model are told them, too."""
+    return ConfigurationError(
+        [replace(problem, file=problem.file.removeprefix(f"{models_dir}/")) for problem in error.problems]
+    )
 
 
 def _is_name(name: str, longest: int) -> bool:
