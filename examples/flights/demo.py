@@ -76,7 +76,8 @@ def serving(models_dir: Path, state_dir: Path, console: Console) -> Iterator[tup
     try:
         with console.status("gateway serve"):
             endpoint, seconds = wait_until_ready(gateway, state_dir, log)
-        console.print(f"ready after {seconds:.1f} s: HTTP {endpoint.http}, gRPC {endpoint.grpc}, log {log}")
+        where = f"HTTP {endpoint.http}, gRPC {endpoint.grpc}, admin {endpoint.admin}"
+        console.print(f"ready after {seconds:.1f} s: {where}; its log is {log}", soft_wrap=True)
         yield endpoint, gateway
     finally:
         stop(gateway, log)

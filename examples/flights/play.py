@@ -193,7 +193,8 @@ def answer(flight: Flight, headers: Any) -> Answer:
 
 
 class Rate(ProgressColumn):
-    """Requests a second."""
+    """Requests a second since the beginning."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s", style="progress.data.speed")
+        rate = task.completed / task.elapsed if task.elapsed else 0.0
+        return Text(f"{rate:,.0f}/s", style="progress.data.speed")
