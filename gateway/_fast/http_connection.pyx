@@ -6,7 +6,7 @@ goes on with a new parser.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 from libc.string cimport memcmp, memcpy, strlen
 
 from gateway._fast.clock cimport monotonic_ns, wall_ns
@@ -188,8 +188,12 @@ cdef class HttpConnection(ReplyPort):
             return
         self.stash = None
         if stash is not None:
-            self.received_ns = monotonic_ns()
+            self.received_ns = self.progress_ns = monotonic_ns()
             self.received_unix_ns = wall_ns()
+            if self.exchange is not None:
+                # That it waited was our doing: its time begins anew.
+                self.started_ns = self.body_ns = self.received_ns
+                self.raw_bytes = 0
             self.take_in(stash)
             if self.flush_wanted:
                 self.flush()
@@ -275,7 +279,7 @@ cdef class HttpConnection(ReplyPort):
                 size = min(n - at, <Py_ssize_t>self.body_left)
                 self.take_large_body(<const uint8_t*>PyBytes_AS_STRING(data) + at, size)
                 at += size
-            elif self.exchange is None and len(self.line) >= PIPELINE_DEPTH:
+            elif len(self.line) > PIPELINE_DEPTH:
                 self.stash = data[at:]
                 return self.regulate()
             else:
@@ -444,8 +448,7 @@ cdef class HttpConnection(ReplyPort):
             return self.refuse(PayloadTooLarge(
                 f"a body of {declared} bytes, over the limit of {self.service.body_limit}"))
         if bytes_held() + declared > self.service.memory_limit:
-            return self.refuse(Overloaded(
-                "the worker's memory budget for requests is used up", hint="retry with back-off"))
+            return self.refuse(no_memory_left())
         if self.method == b"POST":
             self.infer = self.service.target_of(self.target)
         return 0
@@ -479,8 +482,7 @@ cdef class HttpConnection(ReplyPort):
             return self.refuse(PayloadTooLarge(f"a body of more than {self.service.body_limit} bytes"))
         if needed > exchange.body_capacity:
             if bytes_held() + needed > self.service.memory_limit:
-                return self.refuse(Overloaded(
-                    "the worker's memory budget for requests is used up", hint="retry with back-off"))
+                return self.refuse(no_memory_left())
             room = max(needed, 2 * exchange.body_capacity)
             if self.content_length > 0:
                 room = min(room, <size_t>self.content_length)
@@ -704,6 +706,10 @@ cdef class HttpConnection(ReplyPort):
 # Pieces of text.
 
 
+cdef object no_memory_left():
+    return Overloaded("the worker's memory budget for requests is used up", hint="retry with back-off")
+
+
 cdef inline uint8_t* append(uint8_t* out, const void* data, size_t n) noexcept nogil:
     if n:
         memcpy(out, data, n)
@@ -768,16 +774,14 @@ cdef int keep_name(Exchange exchange, Span* name, bytes text) except -1:
 
 
 cdef int64_t read_size(Span digits) noexcept nogil:
-    """A byte count in decimal digits; -1 if it is none, or absurd."""
+    """A byte count in decimal digits; INT64_MAX if it is absurdly large, -1 if it is none."""
     cdef int64_t size = 0
     cdef size_t i
-    if digits.n == 0 or digits.n > 18:
-        return -1
     for i in range(digits.n):
         if digits.at[i] < c"0" or digits.at[i] > c"9":
             return -1
-        size = size * 10 + (digits.at[i] - c"0")
-    return size
+        size = size * 10 + (digits.at[i] - c"0") if i < 18 else INT64_MAX
+    return size if digits.n else -1
 
 
 cdef bint is_word(Span value, const char* word) noexcept nogil:

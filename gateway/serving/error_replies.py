@@ -1,8 +1,8 @@
 """The one table that says what each error is on the wire.
 
-An error's :attr:`~gateway.core.errors.GatewayError.code` is its row; ``tests/unit/serving/test_error_replies.py`` walks
-the error tree and demands one for each class. HTTP statuses follow Triton, with every 500 that a caller can cause turned
-into a 4xx; gRPC statuses follow the library's own use of them.
+An error's :attr:`~gateway.core.errors.GatewayError.code` is its row; ``tests/unit/serving/test_error_replies.py``
+walks the error tree and demands one for each class. HTTP statuses follow Triton, with every 500 that a caller can cause
+turned into a 4xx; gRPC statuses follow the library's own use of them.
 """
 
 from __future__ import annotations

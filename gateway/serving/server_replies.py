@@ -129,4 +129,3 @@ class HttpCalls:
 
 def _reply(status: int, body: dict[str, Any]) -> Reply:
     return status, _JSON, orjson.dumps(body)
-

@@ -495,21 +495,11 @@ def test_a_huge_key_or_id_is_kept_out_of_messages():
 
 
 FRAGMENTS = st.sampled_from(
-    [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b'"inputs"', b'"name"', b'"shape"', b'"datatype"', b'"data"']
-    + [
-        b'"parameters"',
-        b'"binary_data_size"',
-        b'"FP32"',
-        b'"BYTES"',
-        b"1",
-        b"-",
-        b"1e5",
-        b"null",
-        b"true",
-        b" ",
-        b"\\u",
+    [
+        *rb'{ } [ ] , : " \ \u "inputs" "name" "shape" "datatype" "data" "parameters" "binary_data_size"'.split(),
+        *b'"FP32" "BYTES" 1 - 1e5 null true \xe2\x82\xac \xff'.split(),
+        *(b" ", b'{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":['),
     ]
-    + [b"\xe2\x82\xac", b"\xff", b'{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[']
 )
 
 

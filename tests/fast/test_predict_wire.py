@@ -293,16 +293,9 @@ def test_without_a_model_nothing_is_read_and_routing_says_why():
 
 
 FRAGMENTS = st.sampled_from(
-    [b"{", b"}", b"[", b"]", b",", b":", b'"instances"', b'"inputs"', b'"carrier"', b'"distance"', b'"day"', b'"b64"']
-    + [
-        b'"UA"',
-        b"1",
-        b"-2.5",
-        b"null",
-        b"true",
-        b'{"instances":[',
-        b'{"inputs":{',
-        b'{"carrier":"UA","distance":1,"day":',
+    [
+        *b'{ } [ ] , : "instances" "inputs" "carrier" "distance" "day" "b64" "UA" 1 -2.5 null true'.split(),
+        *b'{"instances":[ {"inputs":{ {"carrier":"UA","distance":1,"day":'.split(),
     ]
 )
 

@@ -1,0 +1,793 @@
+"""HTTP/1.1: whatever bytes arrive, each request gets one reply, in order, or the connection ends with a refusal."""
+
+import asyncio
+import gzip
+import http.client
+import io
+import json
+import time
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway._fast.exchange import live_exchanges_for_test
+from gateway._fast.http_connection import HttpConnection, HttpService
+from gateway._fast.identity_sink import IdentitySink
+from gateway._fast.tensor_binding import InputTable
+from gateway.core.errors import MethodNotAllowed, RouteNotFound
+from gateway.core.tensors import DataType, TensorSpec
+from gateway.serving.error_replies import HTTP_STATUS
+from gateway.serving.http_routes import infer_target
+
+SECOND = 1_000_000_000
+MODEL = InputTable("m", [TensorSpec("x", DataType.FP32, (-1,))], outputs=["x"], batchable=True)
+
+
+class FakeLoop:
+    """Keeps what is to run soon."""
+
+    def __init__(self):
+        self.soon, self.problems = [], []
+
+    def call_soon(self, callback, *arguments):
+        self.soon.append((callback, arguments))
+
+    def run_soon(self):
+        soon, self.soon = self.soon, []
+        for callback, arguments in soon:
+            callback(*arguments)
+
+    def call_exception_handler(self, context):
+        self.problems.append(context)
+
+
+class FakeTransport:
+    """Keeps what is written; tells whether it is read."""
+
+    def __init__(self):
+        self.written = b""
+        self.reading, self.closed, self.aborted, self.ended = True, False, False, False
+
+    def write(self, data):
+        assert not self.closed
+        assert not self.ended
+        self.written += bytes(data)
+
+    def writelines(self, pieces):
+        for piece in pieces:
+            self.write(piece)
+
+    def pause_reading(self):
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self):
+        assert not self.reading
+        self.reading = True
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        self.ended = True
+
+    def is_closing(self):
+        return self.closed or self.aborted
+
+    def close(self):
+        self.closed = True
+
+    def abort(self):
+        self.aborted = True
+
+
+class Peer:
+    """A connection and what its client sees of it."""
+
+    def __init__(self, *, hold=False, answer=None, **limits):
+        self.loop = FakeLoop()
+        self.sink = IdentitySink(self.loop, {"m": MODEL}, hold=hold)
+        self.service = HttpService(self.loop, self.sink, infer_target, answer or self.answer, HTTP_STATUS, **limits)
+        self.calls = []
+        self.connect()
+
+    def connect(self):
+        self.transport = FakeTransport()
+        self.connection = HttpConnection(self.service)
+        self.connection.connection_made(self.transport)
+
+    def answer(self, method, target, headers, body):
+        self.calls.append((method, target, headers, body))
+        if target == "/missing":
+            raise RouteNotFound("no such path")
+        if target == "/get-only":
+            raise MethodNotAllowed("no", allow="GET, HEAD")
+        if target == "/bug":
+            raise RuntimeError("secret")
+        return 200, [("content-type", "text/plain"), ("x-of", target)], body or b"hello"
+
+    def send(self, data, *, step=None):
+        for at in range(0, len(data), step or max(len(data), 1)):
+            self.connection.data_received(data[at : at + (step or len(data))])
+        self.tick()
+
+    def tick(self):
+        while self.loop.soon:
+            self.loop.run_soon()
+
+    def release(self, index=0):
+        self.sink.answer(index)
+        self.tick()
+
+    def replies(self):
+        """``[(status, headers, body), …]`` of all that was written, which must be nothing but whole replies."""
+        source = io.BytesIO(self.transport.written)
+        found = []
+        while source.tell() < len(self.transport.written):
+            found.append(read_reply(source))
+        return found
+
+    def reply(self):
+        (only,) = self.replies()
+        return only
+
+
+def read_reply(source):
+    status = int(source.readline().split(b" ")[1])
+    headers = http.client.parse_headers(source)
+    if status == 100:
+        return status, dict(headers), b""
+    body = source.read(int(headers["content-length"]))
+    assert len(body) == int(headers["content-length"])
+    return status, {name.lower(): value for name, value in headers.items()}, body
+
+
+def post(path, body=b"", *headers, version="1.1", length=True):
+    lines = [f"POST {path} HTTP/{version}", "Host: h", *headers]
+    if length:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def get(path, *headers, method="GET", version="1.1"):
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: h", *headers, "", ""]).encode("latin-1")
+
+
+def infer(*values, id="q", pad=0):
+    body = {"id": id, "inputs": [{"name": "x", "shape": [len(values)], "datatype": "FP32", "data": list(values)}]}
+    return json.dumps(body).encode() + b" " * pad
+
+
+def chunked(body, size=7):
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def ids(replies):
+    return [json.loads(body)["id"] for _, _, body in replies]
+
+
+INFER = "/v2/models/m/infer"
+
+
+# One request
+
+
+@pytest.mark.parametrize("step", [None, 1, 7], ids=["one chunk", "byte by byte", "by sevens"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(INFER, infer(1, 2.5)),
+        post(INFER, chunked(infer(1, 2.5)), "Transfer-Encoding: chunked", length=False),
+        post(INFER, gzip.compress(infer(1, 2.5)), "content-encoding: GZIP"),
+        post(INFER, infer(1, 2.5, pad=100_000)),
+    ],
+    ids=["plain", "chunked", "gzip", "large"],
+)
+def test_an_inference_is_answered(sent, step):
+    if step == 1 and len(sent) > 10_000:
+        step = 999
+    peer = Peer()
+    peer.send(sent, step=step)
+    status, headers, body = peer.reply()
+    assert status == 200
+    assert json.loads(body) == {
+        "model_name": "m",
+        "model_version": "1",
+        "id": "q",
+        "outputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, 2.5]}],
+    }
+    assert headers["content-type"] == "application/json"
+    assert headers["x-model-version"] == "1"
+    assert headers["x-record-state"] == "committed"
+    assert headers["x-prediction-id"] == "00000000-0000-0000-0000-000000000000"
+    assert "connection" not in headers
+    assert peer.transport.reading
+    assert not peer.transport.closed
+
+
+def test_rows_are_predicted_under_v1():
+    peer = Peer()
+    peer.send(post("/v1/models/m:predict", b'{"instances":[1,{"x":2}]}'))
+    assert json.loads(peer.reply()[2]) == {"predictions": [1.0, 2.0]}
+
+
+def test_binary_tensors_travel_both_ways():
+    header = json.dumps(
+        {
+            "inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    peer = Peer()
+    peer.send(post(INFER, header + b"\0\0\x80\x3f", f"Inference-Header-Content-Length: {len(header)}"))
+    _, headers, body = peer.reply()
+    size = int(headers["inference-header-content-length"])
+    assert json.loads(body[:size])["outputs"][0]["parameters"] == {"binary_data_size": 4}
+    assert body[size:] == b"\0\0\x80\x3f"
+    assert headers["content-type"] == "application/octet-stream"
+
+
+def test_a_body_without_json_is_one_tensor():
+    peer = Peer()
+    peer.send(post(INFER, b"\0\0\x80\x3f", "Inference-Header-Content-Length: 0"))
+    assert peer.reply()[2].endswith(b"\0\0\x80\x3f")
+
+
+@pytest.mark.parametrize("value", ["-1", "abc", "99999999999", "9" * 30, "1.0", ""])
+def test_a_bad_json_size_is_refused_and_the_connection_lives(value):
+    peer = Peer()
+    peer.send(post(INFER, infer(1), f"Inference-Header-Content-Length: {value}") + post(INFER, infer(1)))
+    assert [status for status, _, _ in peer.replies()] == [400, 200]
+
+
+def test_the_callers_request_id_is_sent_back_and_stands_in_for_an_id():
+    peer = Peer()
+    body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
+    peer.send(post(INFER, body, "X-Request-ID: abc"))
+    _, headers, body = peer.reply()
+    assert (headers["x-request-id"], json.loads(body)["id"]) == ("abc", "abc")
+
+
+@pytest.mark.parametrize("value", ["\x80", "x" * 257, "a\tb"])
+def test_a_request_id_that_is_long_or_not_plain_text_is_not_sent_back(value):
+    peer = Peer()
+    peer.send(post(INFER, infer(1), f"X-Request-ID: {value}"))
+    assert "x-request-id" not in peer.reply()[1]
+
+
+def test_a_failed_inference_is_an_error_object():
+    peer = Peer()
+    peer.send(post("/v2/models/none/infer", infer(1)) + post(INFER, b"{") + post(INFER, infer(1)))
+    assert [status for status, _, _ in peer.replies()] == [404, 400, 200]
+    assert json.loads(peer.replies()[0][2]) == {"error": "Request for unknown model: 'none' is not found"}
+    assert "malformed at byte" in json.loads(peer.replies()[1][2])["error"]
+
+
+def test_an_unknown_encoding_is_refused_with_those_that_are_taken():
+    peer = Peer()
+    peer.send(post(INFER, infer(1), "Content-Encoding: br") + post("/x", b"", "Content-Encoding: gzip, gzip"))
+    assert [status for status, _, _ in peer.replies()] == [415, 415]
+    assert peer.replies()[0][1]["accept-encoding"] == "gzip, deflate"
+
+
+# Calls that are no inference
+
+
+def test_other_calls_get_method_target_headers_and_body():
+    peer = Peer()
+    peer.send(post("/echo?a=b", b"data", "X-One: 1"))
+    status, headers, body = peer.reply()
+    assert (status, body, headers["x-of"]) == (200, b"data", "/echo?a=b")
+    method, target, sent, body = peer.calls[0]
+    assert (method, target, body) == ("POST", "/echo?a=b", b"data")
+    assert ("x-one", "1") in sent
+
+
+def test_head_is_answered_without_its_body():
+    peer = Peer()
+    peer.send(get("/x", method="HEAD"))
+    assert peer.transport.written.endswith(b"content-length: 5\r\n\r\n")
+    peer.send(get("/x"))
+    assert peer.transport.written.endswith(b"\r\n\r\nhello")
+
+
+def test_an_error_of_a_call_becomes_its_status():
+    peer = Peer()
+    peer.send(get("/missing") + post("/get-only") + get("/missing", method="HEAD") + get("/x"))
+    assert peer.transport.written.count(b"HTTP/1.1 ") == 4
+    assert peer.transport.written.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert b"HTTP/1.1 405 Method Not Allowed\r\n" in peer.transport.written
+    assert b"allow: GET, HEAD\r\n" in peer.transport.written
+
+
+def test_a_bug_in_a_call_is_reported_to_us_and_hidden_from_the_caller():
+    peer = Peer()
+    peer.send(get("/bug") + get("/x"))
+    assert [status for status, _, _ in peer.replies()] == [500, 200]
+    assert b"secret" not in peer.transport.written
+    assert isinstance(peer.loop.problems[0]["exception"], RuntimeError)
+
+
+# Keep-alive, pipelining, order
+
+
+def test_replies_leave_in_the_order_of_the_requests():
+    peer = Peer(hold=True)
+    peer.send(b"".join(post(INFER, infer(i, id=str(i))) for i in range(4)) + get("/last"))
+    assert peer.connection.in_flight == 4
+    peer.release(2)
+    peer.release(2)
+    peer.release(1)
+    assert peer.transport.written == b""
+    peer.release(0)
+    assert ids(peer.replies()[:4]) == ["0", "1", "2", "3"]
+    assert peer.replies()[4][1]["x-of"] == "/last"
+    assert peer.connection.in_flight == 0
+
+
+def test_too_many_unanswered_requests_stop_the_reading():
+    peer = Peer(hold=True)
+    peer.send(b"".join(post(INFER, infer(i, id=str(i))) for i in range(400)))
+    assert not peer.transport.reading
+    assert len(peer.sink.held) < 250
+    answered = 0
+    while peer.sink.held:
+        peer.release()
+        answered += 1
+    assert answered == 400
+    assert ids(peer.replies()) == [str(i) for i in range(400)]
+    assert peer.transport.reading
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (get("/x"), True),
+        (get("/x", "Connection: close"), False),
+        (get("/x", version="1.0"), False),
+        (get("/x", "Connection: keep-alive", version="1.0"), True),
+    ],
+)
+def test_the_connection_lives_as_long_as_was_agreed(sent, kept):
+    peer = Peer()
+    peer.send(sent)
+    _, headers, _ = peer.reply()
+    assert peer.transport.closed is not kept
+    assert (headers.get("connection") == "close") is not kept
+    if b"keep-alive" in sent:
+        assert headers["connection"] == "keep-alive"
+
+
+def test_nothing_is_read_after_the_last_request():
+    peer = Peer(hold=True)
+    peer.send(post(INFER, infer(1), "Connection: close") + post(INFER, infer(2)))
+    assert len(peer.sink.held) == 1
+    peer.release()
+    assert len(peer.replies()) == 1
+    assert peer.transport.closed
+
+
+def test_a_client_that_closed_its_side_still_gets_what_it_asked_for():
+    peer = Peer(hold=True)
+    peer.send(post(INFER, infer(1)) + b"POST /v2/mod")
+    assert peer.connection.eof_received() is True
+    peer.release()
+    assert peer.reply()[0] == 200
+    assert peer.transport.closed
+
+
+def test_an_idle_client_that_closed_its_side_is_let_go():
+    peer = Peer()
+    peer.send(get("/x"))
+    assert peer.connection.eof_received() is False
+
+
+def test_a_lost_connection_cancels_what_is_under_way_and_frees_it():
+    before = live_exchanges_for_test()
+    peer = Peer(hold=True)
+    peer.send(post(INFER, infer(1)) + post(INFER, infer(2)))
+    peer.connection.connection_lost(None)
+    assert all(exchange.cancelled for exchange in peer.sink.held)
+    peer.release()
+    peer.release()
+    assert peer.transport.written == b""
+    assert peer.service.connections == set()
+    assert live_exchanges_for_test() == before
+
+
+def test_draining_closes_idle_connections_and_ends_busy_ones_after_their_replies():
+    peer = Peer(hold=True)
+    busy = peer.connection, peer.transport
+    peer.send(post(INFER, infer(1)))
+    peer.connect()
+    idle = peer.transport
+    peer.connect()
+    peer.send(post(INFER, infer(2))[:-3])
+    reading = peer.transport
+    peer.service.drain()
+    assert idle.closed
+    assert not busy[1].closed
+    peer.send(post(INFER, infer(2))[-3:])
+    peer.release()
+    peer.release()
+    assert busy[1].closed
+    assert reading.closed
+    assert b"connection: close" in busy[1].written
+    assert b"connection: close" in reading.written
+
+
+# Bodies
+
+
+def test_expect_continue_is_said_when_the_body_is_wanted():
+    peer = Peer()
+    sent = post(INFER, infer(1), "Expect: 100-continue")
+    head = sent.index(b"\r\n\r\n") + 4
+    peer.send(sent[:head])
+    assert peer.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    peer.send(sent[head:])
+    assert [status for status, _, _ in peer.replies()] == [100, 200]
+
+
+def test_expect_continue_waits_for_the_replies_before_it():
+    peer = Peer(hold=True)
+    peer.send(post(INFER, infer(1)))
+    sent = post(INFER, infer(2), "Expect: 100-continue")
+    head = sent.index(b"\r\n\r\n") + 4
+    peer.send(sent[:head])
+    assert peer.transport.written == b""
+    peer.release()
+    assert [status for status, _, _ in peer.replies()] == [200, 100]
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent():
+    peer = Peer(body_limit=1000)
+    peer.send(post(INFER, b"", "Expect: 100-continue", "Content-Length: 1001", length=False))
+    status, headers, _ = peer.reply()
+    assert (status, headers["connection"]) == (413, "close")
+    assert peer.transport.ended
+    assert peer.sink.refusals == ["payload_too_large"]
+
+
+def test_a_chunked_body_over_the_limit_is_cut_off():
+    peer = Peer(body_limit=1000)
+    peer.send(post(INFER, chunked(b"1" * 1001, 100), "Transfer-Encoding: chunked", length=False))
+    assert peer.reply()[0] == 413
+
+
+def test_an_inflated_body_over_the_limit_is_refused_and_the_connection_lives():
+    peer = Peer(body_limit=1000)
+    peer.send(post(INFER, gzip.compress(b" " * 100_000), "Content-Encoding: gzip") + get("/x"))
+    assert [status for status, _, _ in peer.replies()] == [413, 200]
+
+
+def test_the_memory_budget_refuses_what_it_cannot_hold():
+    peer = Peer(memory_limit=100_000)
+    peer.send(post(INFER, b"", "Content-Length: 200000", length=False))
+    status, headers, _ = peer.reply()
+    assert (status, headers["retry-after"]) == (503, "1")
+    peer = Peer(memory_limit=100_000)
+    peer.send(post(INFER, chunked(b"1" * 200_000, 50_000), "Transfer-Encoding: chunked", length=False))
+    assert peer.reply()[0] == 503
+
+
+def test_after_a_large_body_the_connection_reads_on():
+    peer = Peer()
+    peer.send(b"".join(post(INFER, infer(i, id=str(i), pad=70_000 * (i % 2))) for i in range(6)))
+    assert ids(peer.replies()) == [str(i) for i in range(6)]
+
+
+def test_a_large_reply_is_written_whole():
+    values = [i / 7 for i in range(20_000)]
+    peer = Peer()
+    peer.send(post(INFER, infer(*values)) + get("/x"))
+    first, second = peer.replies()
+    assert len(json.loads(first[2])["outputs"][0]["data"]) == 20_000
+    assert second[2] == b"hello"
+
+
+@pytest.mark.parametrize("step", [None, 1])
+def test_an_offer_to_upgrade_is_passed_over(step):
+    """Java's HttpClient and `curl --http2` send one with their first request, with a body or without."""
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    peer = Peer()
+    peer.send(post(INFER, infer(1, id="a"), *offer) + get("/x", *offer) + post(INFER, infer(2, id="b")), step=step)
+    statuses = [status for status, _, _ in peer.replies()]
+    assert statuses == [200, 200, 200]
+    assert ids([peer.replies()[0], peer.replies()[2]]) == ["a", "b"]
+
+
+def test_an_upgrade_header_alone_upgrades_nothing():
+    peer = Peer()
+    peer.send(post(INFER, infer(1), "Upgrade: h2c"))
+    assert peer.reply()[0] == 200
+
+
+# Refusals. Each ends the connection: where the next request begins can no longer be told.
+
+
+def lines(*texts, body=b""):
+    return "\r\n".join([*texts, "", ""]).encode("latin-1") + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: 5", "Transfer-Encoding: chunked"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", "Content-Length: 5"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: 5", "Content-Length: 6"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: +5"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: 5, 5"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: -5"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: \u00b2"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: 18446744073709551616"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Content-Length: 9999999999999999999"), 413),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked, gzip", body=b"0\r\n\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"0x1\r\na\r\n0\r\n\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"-1\r\na\r\n0\r\n\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"1\r\naXX0\r\n\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"1\na\r\n0\r\n\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"f" * 17 + b"\r\n"), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"1;" + b"e" * 200_000), 400),
+        (lines("POST /x HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", body=b"1\r\na\r\n" * 70_000), 400),
+        (lines("GET /x HTTP/1.1"), 400),
+        (lines("GET /x HTTP/1.1", "Host: a", "Host: b"), 400),
+        (lines("GET /x HTTP/1.1", "Host : h"), 400),
+        (lines("GET /x HTTP/1.1", "Host: h", "A: b\r\n c"), 400),
+        (lines("GET /x HTTP/1.1", "Host: h", "A: b\0c"), 400),
+        (lines("GET /x HTTP/1.1", "Host: h", "A: b\rc"), 400),
+        (lines("GET /x HTTP/9.9", "Host: h"), 400),
+        (b"GET /x\r\n\r\n", 400),
+        (lines("BREW /x HTTP/1.1", "Host: h"), 400),
+        (lines("CONNECT h:80 HTTP/1.1", "Host: h"), 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64), 400),
+        (lines("GET /" + "x" * 8192 + " HTTP/1.1", "Host: h"), 414),
+        (lines("GET /x HTTP/1.1", "Host: h", "A: " + "x" * 17_000), 431),
+        (lines("GET /x HTTP/1.1", "Host: h", "A: " + "x" * 200_000), 431),
+        (lines("GET /x HTTP/1.1", "Host: h", *["A: b"] * 100), 431),
+        (lines("POST /x HTTP/1.1", "Host: h", "Connection: upgrade", "Upgrade: x", "Transfer-Encoding: chunked"), 400),
+    ],
+)
+@pytest.mark.parametrize("step", [None, 1000], ids=["one chunk", "by thousands"])
+def test_a_request_that_breaks_the_rules_is_refused_and_ends_the_connection(sent, status, step):
+    peer = Peer()
+    peer.send(sent + get("/smuggled"), step=step)
+    got, headers, body = peer.reply()
+    assert got == status
+    assert headers["connection"] == "close"
+    assert json.loads(body)["error"]
+    assert peer.transport.ended
+    assert all(target != "/smuggled" for _, target, _, _ in peer.calls)
+    assert len(peer.sink.refusals) == 1
+
+
+def test_a_head_without_end_is_refused_when_it_is_too_long():
+    peer = Peer()
+    peer.send(b"GET /x HTTP/1.1\r\nHost: h\r\nA: ")
+    for _ in range(40):
+        peer.send(b"x" * 1000)
+    assert peer.reply()[0] == 431
+
+
+def test_trailers_are_passed_over():
+    peer = Peer()
+    body = chunked(infer(1))[:-2] + b"X-Checksum: 5\r\nHost: x\r\n\r\n"
+    peer.send(post(INFER, body, "Transfer-Encoding: chunked", length=False) + get("/x"))
+    assert [status for status, _, _ in peer.replies()] == [200, 200]
+
+
+def test_a_refusal_waits_for_the_replies_before_it():
+    peer = Peer(hold=True)
+    peer.send(post(INFER, infer(1)) + b"nonsense\r\n\r\n")
+    assert peer.transport.written == b""
+    peer.release()
+    assert [status for status, _, _ in peer.replies()] == [200, 400]
+    assert peer.transport.ended
+
+
+def test_after_a_refusal_bytes_are_thrown_away_until_the_peer_has_read_it():
+    """A close with unread bytes would reset the connection, and the reply with it."""
+    peer = Peer()
+    peer.send(b"nonsense\r\n\r\n")
+    for _ in range(10):
+        peer.send(b"x" * 1000)
+    assert len(peer.replies()) == 1
+    assert not peer.transport.aborted
+    peer.connection.check_time(2**62)
+    assert peer.transport.aborted
+
+
+# Time
+
+
+def sweep(peer, seconds):
+    """The sweep as it would be that much later."""
+    peer.service.sweep(time.monotonic_ns() + int(seconds * SECOND))
+    peer.tick()
+
+
+def test_a_head_that_does_not_arrive_is_refused():
+    peer = Peer()
+    peer.send(b"GET /x HT")
+    sweep(peer, 9)
+    assert peer.transport.written == b""
+    sweep(peer, 11)
+    assert peer.reply()[0] == 408
+    assert peer.transport.ended
+
+
+def test_a_body_that_stalls_or_trickles_is_refused():
+    peer = Peer()
+    peer.send(post(INFER, b"1", "Content-Length: 100000", length=False))
+    sweep(peer, 4)
+    assert peer.transport.written == b""
+    sweep(peer, 6)
+    assert peer.reply()[0] == 408
+
+
+def test_an_idle_connection_is_closed_without_a_word():
+    peer = Peer()
+    sweep(peer, 74)
+    assert not peer.transport.closed
+    sweep(peer, 76)
+    assert peer.transport.closed
+    assert peer.transport.written == b""
+
+
+def test_waiting_for_the_model_is_not_idleness():
+    peer = Peer(hold=True)
+    peer.send(post(INFER, infer(1)))
+    sweep(peer, 1000)
+    assert not peer.transport.closed
+    peer.release()
+    assert peer.reply()[0] == 200
+
+
+def test_a_client_that_does_not_read_its_replies_is_not_read_and_then_cut_off():
+    peer = Peer()
+    peer.connection.pause_writing()
+    assert not peer.transport.reading
+    peer.connection.resume_writing()
+    assert peer.transport.reading
+    peer.connection.pause_writing()
+    sweep(peer, 29)
+    assert not peer.transport.aborted
+    sweep(peer, 31)
+    assert peer.transport.aborted
+
+
+def test_a_read_that_fills_the_buffer_waits_for_the_next_tick():
+    peer = Peer(hold=True)
+    peer.connection.data_received(post(INFER, b" " * 300_000)[:256_000])
+    assert not peer.transport.reading
+    peer.tick()
+    assert peer.transport.reading
+
+
+# Any bytes
+
+LINES = [
+    *(
+        "",
+        "\n",
+        "0",
+        "3\r\nabc",
+        "GET /x HTTP/1.1",
+        "POST /v2/models/m/infer HTTP/1.1",
+        "Host: h",
+        "Expect: 100-continue",
+    ),
+    *("Content-Length: 3", "Content-Length: 70000", "Transfer-Encoding: chunked", "Connection: close"),
+    *("Connection: Upgrade\r\nUpgrade: x", "Content-Encoding: gzip", "Inference-Header-Content-Length: 0"),
+]
+PIECES = st.sampled_from(
+    [*(line.encode() + b"\r\n" for line in LINES), b"x" * 70_000, get("/x"), post(INFER, infer(1)), b"\r", b"0\r\n\r\n"]
+)
+
+
+@given(st.lists(st.one_of(PIECES, st.binary(max_size=8)), max_size=25), st.sampled_from([None, 1, 13]))
+def test_any_bytes_give_whole_replies_or_silence(pieces, step):
+    data = b"".join(pieces)
+    peer = Peer()
+    peer.send(data, step=None if len(data) > 5000 else step)
+    for status, _, _ in peer.replies():
+        assert status in (100, 200, 400, 404, 408, 413, 414, 415, 431)
+    peer.connection.eof_received()
+    peer.connection.connection_lost(None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.booleans()), min_size=1, max_size=8), st.randoms())
+def test_however_it_is_cut_and_answered_the_order_stands(requests, random):
+    peer = Peer(hold=True)
+    data = b"".join(
+        post(INFER, chunked(infer(1, id=str(i), pad=pad)), "Transfer-Encoding: chunked", length=False)
+        if in_chunks
+        else post(INFER, infer(1, id=str(i), pad=pad))
+        for i, (pad, in_chunks) in enumerate(requests)
+    )
+    while data:
+        size = random.randint(1, 400)
+        peer.send(data[:size])
+        data = data[size:]
+        if peer.sink.held and random.random() < 0.5:
+            peer.release(random.randrange(len(peer.sink.held)))
+    while peer.sink.held:
+        peer.release(random.randrange(len(peer.sink.held)))
+    assert ids(peer.replies()) == [str(i) for i in range(len(requests))]
+
+
+# On real sockets
+
+
+def on_sockets(scenario, **limits):
+    """Run ``scenario(reader, writer, service)`` against a listening service."""
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        sink = IdentitySink(loop, {"m": MODEL})
+        service = HttpService(loop, sink, infer_target, lambda *_: (200, [], b"ok"), HTTP_STATUS, **limits)
+        server = await loop.create_server(lambda: HttpConnection(service), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        try:
+            return await asyncio.wait_for(scenario(reader, writer, service), 30)
+        finally:
+            writer.close()
+            server.close()
+            for connection in list(service.connections):
+                connection.abort()
+
+    return uvloop.run(run())
+
+
+async def next_reply(reader):
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = int(http.client.parse_headers(io.BytesIO(head.partition(b"\r\n")[2]))["content-length"])
+    return int(head.split(b" ")[1]), await reader.readexactly(size)
+
+
+def test_megabytes_pass_both_ways_over_a_socket():
+    values = [float(i) for i in range(300_000)]
+
+    async def scenario(reader, writer, _service):
+        for _ in range(2):
+            writer.write(post(INFER, infer(*values)))
+            status, body = await next_reply(reader)
+            assert (status, json.loads(body)["outputs"][0]["data"]) == (200, values)
+
+    on_sockets(scenario)
+
+
+def test_a_refused_upload_still_gets_its_reply_over_a_socket():
+    async def scenario(reader, writer, _service):
+        writer.write(post(INFER, b"x" * 3_000_000))
+        status, body = await next_reply(reader)
+        assert status == 413
+        assert b"a body of 3000000 bytes, over the limit of 1000" in body
+        assert await reader.read() == b""
+
+    on_sockets(scenario, body_limit=1000)
+
+
+def test_a_client_that_reads_late_gets_everything_over_a_socket():
+    values = [i / 7 for i in range(20_000)]
+
+    async def scenario(reader, writer, service):
+        for i in range(40):
+            writer.write(post(INFER, infer(*values, id=str(i))))
+        (connection,) = await wait_for_connection(service)
+        assert connection is not None
+        for i in range(40):
+            status, body = await next_reply(reader)
+            assert (status, json.loads(body)["id"]) == (200, str(i))
+
+    on_sockets(scenario)
+
+
+async def wait_for_connection(service):
+    while not service.connections:
+        await asyncio.sleep(0)
+    return list(service.connections)
