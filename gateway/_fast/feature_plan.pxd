@@ -210,4 +210,4 @@ cdef class Borrowed:
     cdef int take_column(self, int i, str name, values) except -1
     cdef int set_rows(self, int64_t rows) except -1
     cdef int take_buffer(self, int i, values) except -1
-    cdef int take_texts(self, int i, list texts) except -1
+    cdef int take_texts(self, int i, str name, list texts) except -1

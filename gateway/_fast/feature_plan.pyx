@@ -1331,9 +1331,9 @@ cdef class Borrowed:
         if values is None:
             return 0
         if isinstance(values, list):
-            self.take_texts(i, values)
+            self.take_texts(i, name, values)
         elif isinstance(values, numpy.ndarray) and values.dtype.kind in "OU" and values.size == len(values):
-            self.take_texts(i, values.ravel().tolist())
+            self.take_texts(i, name, values.ravel().tolist())
         elif isinstance(values, tuple):              # (microseconds as an int64 array,)
             self.take_buffer(i, values[0])
             self.columns[i].dtype = DTYPE_MICROSECONDS
@@ -1362,7 +1362,7 @@ cdef class Borrowed:
         self.columns[i].values = <const uint8_t*>view.buf
         return 0
 
-    cdef int take_texts(self, int i, list texts) except -1:
+    cdef int take_texts(self, int i, str name, list texts) except -1:
         cdef Py_ssize_t rows = len(texts)
         cdef Py_ssize_t row, size
         cdef Span* spans = <Span*>malloc((rows + 1) * sizeof(Span))
@@ -1374,7 +1374,7 @@ cdef class Borrowed:
         for row in range(rows):
             value = texts[row]
             if PyUnicode_CheckExact(value):
-                spans[row].at = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &size)
+                spans[row].at = <const uint8_t*>utf8_of(value, &size, row, name)
                 spans[row].n = size
             elif PyBytes_CheckExact(value):
                 spans[row].at = <const uint8_t*>PyBytes_AS_STRING(value)
@@ -1387,6 +1387,15 @@ cdef class Borrowed:
         self.columns[i].dtype = DT_BYTES
         self.columns[i].strings = spans
         return 0
+
+
+cdef const char* utf8_of(object text, Py_ssize_t* size, Py_ssize_t row, str name) except NULL:
+    try:
+        return PyUnicode_AsUTF8AndSize(text, size)
+    except UnicodeEncodeError as error:
+        raise FeatureInputInvalid(
+            f"row {row}: column {name!r}: expected text, came one with a lone surrogate", row=row, column=name
+        ) from error
 
 
 cdef int32_t dtype_of_format(const char* format, Py_ssize_t itemsize) noexcept:

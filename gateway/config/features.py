@@ -12,13 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from gateway.config.load import read_yaml
 from gateway.config.spec import Spec
 from gateway.core.errors import ConfigurationError, Problem
 
 M = TypeVar("M", bound=BaseModel)
+Filled = TypeVar("Filled", bound="tuple[object, ...] | dict[str, Any]")
 
 #: Longer vocabularies stand in a file of their own, so that the page stays one that people review.
 MAX_INLINE_CATEGORIES = 1_000
@@ -81,6 +91,13 @@ def _code(value: object, words: tuple[str, ...]) -> str | int:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _not_empty(value: Filled) -> Filled:
+    # Not pydantic's min_length: that one counts only sound items, so one mistake would be told twice.
+    if not value:
+        raise ValueError("is empty")
+    return value
 
 
 Constant = Annotated[Scalar, PlainValidator(_scalar, json_schema_input_type=Scalar)]
@@ -152,7 +169,9 @@ class StandardScale(_Strict):
 
     step: Literal["standard_scale"] = "standard_scale"
     mean: Number = 0.0
+    """Taken off."""
     scale: Positive = 1.0
+    """Divided by; the standard deviation."""
 
 
 class MinMaxScale(_Strict):
@@ -160,8 +179,11 @@ class MinMaxScale(_Strict):
 
     step: Literal["min_max_scale"] = "min_max_scale"
     data_min: Number
+    """The least value seen in training."""
     data_max: Number
+    """The greatest."""
     feature_range: Annotated[tuple[Number, Number], Field(strict=False)] = (0.0, 1.0)
+    """Where they go: [low, high]."""
     clip: bool = False
     """Hold values within ``feature_range``."""
 
@@ -179,7 +201,9 @@ class RobustScale(_Strict):
 
     step: Literal["robust_scale"] = "robust_scale"
     center: Number = 0.0
+    """Taken off; the median."""
     scale: Positive = 1.0
+    """Divided by; the interquartile range."""
 
 
 class Clip(_Strict):
@@ -187,7 +211,9 @@ class Clip(_Strict):
 
     step: Literal["clip"] = "clip"
     min: Number | None = None
+    """The lower bound; none if left out."""
     max: Number | None = None
+    """The upper bound; none if left out."""
 
     @model_validator(mode="after")
     def _bounds_ascend(self) -> Self:
@@ -208,7 +234,7 @@ class Bucketize(_Strict):
     """The number of the interval that the value falls into."""
 
     step: Literal["bucketize"] = "bucketize"
-    edges: Annotated[tuple[Number, ...], Field(strict=False, min_length=1, max_length=100_000)]
+    edges: Annotated[tuple[Number, ...], Field(strict=False, max_length=100_000), AfterValidator(_not_empty)]
     """Inner edges, ascending; n edges make n + 1 intervals, each closed on the left."""
 
     @model_validator(mode="after")
@@ -246,7 +272,9 @@ class Hash(_Strict):
 
     step: Literal["hash"] = "hash"
     buckets: Annotated[int, Field(ge=1, le=MAX_BUCKETS)]
+    """How many elements."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Of the hash."""
     signed: bool = True
     """Set the element to -1 where the hash is negative, else always to 1."""
 
@@ -256,6 +284,7 @@ class TimestampPartStep(_Strict):
 
     step: Literal["timestamp_part"] = "timestamp_part"
     part: Literal[TIMESTAMP_PARTS]  # type: ignore[valid-type]  # the tuple is the one list of parts
+    """Which one."""
 
 
 class Cyclic(_Strict):
@@ -309,6 +338,7 @@ class ColumnSpec(_Strict):
     """A named column that clients send."""
 
     type: ColumnKind
+    """What its values are."""
     optional: bool = False
     """Clients may leave the column out; then every row is missing."""
     missing: Literal["allow", "error"] = "allow"
@@ -340,6 +370,7 @@ class FeatureEntry(_Strict):
     """A column taken through its steps."""
 
     column: Name
+    """Its name."""
     steps: Annotated[tuple[Step, ...], Field(strict=False, max_length=64)] = ()
     """In order; none: the value as it is."""
 
@@ -355,7 +386,9 @@ class OutputSpec(_Strict):
     """One input of the graph: the elements of its features, one after the other."""
 
     dtype: OutputKind = "float32"
-    features: Annotated[tuple[Feature, ...], Field(strict=False, min_length=1)]
+    """Of the tensor."""
+    features: Annotated[tuple[Feature, ...], Field(strict=False), AfterValidator(_not_empty)]
+    """In order; a bare name is a column as it is."""
 
 
 class FeatureSpec(_Strict):
@@ -363,8 +396,9 @@ class FeatureSpec(_Strict):
 
     format: Literal[1] = 1
     """Of this page; a later gateway reads every earlier one."""
-    columns: Annotated[dict[Name, Column], Field(min_length=1, max_length=MAX_COLUMNS)]
-    outputs: Annotated[dict[Name, OutputSpec], Field(min_length=1)]
+    columns: Annotated[dict[Name, Column], Field(max_length=MAX_COLUMNS), AfterValidator(_not_empty)]
+    """What clients send, by name; a bare type is a column without options."""
+    outputs: Annotated[dict[Name, OutputSpec], AfterValidator(_not_empty)]
     """By the name of the graph's input that each fills."""
 
 

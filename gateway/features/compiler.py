@@ -53,6 +53,16 @@ def load_plan(path: Path, graph_inputs: Sequence[TensorSpec] | None = None) -> F
     return _compile(read_page(path), path.parent, graph_inputs)
 
 
+def widths_of(spec: FeatureSpec, output: str, folder: Path) -> list[int]:
+    """Elements of each feature of an output of a sound ``spec``, in order."""
+    compilation = _Compilation(FeaturePage.of_spec(spec), folder)
+    features = compilation.page.outputs[output].features
+    drafts = [_compile_feature(path, feature, compilation) for path, feature in features]
+    if compilation.problems:
+        raise ConfigurationError(compilation.problems)
+    return [sum(draft.width for draft in found or ()) for found in drafts]
+
+
 @dataclass
 class _Element:
     """A finished chain and where its elements begin in a row of its output."""

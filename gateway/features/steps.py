@@ -7,6 +7,7 @@ its twin in ``tests/reference/features.py`` is all there; ``docs/features.md`` a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -333,12 +334,17 @@ def _typed(value: Scalar | None, kind: Kind) -> object:
 def _number_of_line(text: bytes, kind: Kind, line: int) -> object:
     if not text:
         return None
+    shown = f"line {line + 1} of the vocabulary, {text.decode()!r},"
+    if kind == Kind.BOOL:
+        raise Unfit(f"{shown} is no bool; list true and false in place")
     try:
         value: int | float = float(text) if kind == Kind.FLOAT else int(text)
     except ValueError:
-        raise Unfit(f"line {line + 1} of the vocabulary, {text.decode()!r}, is no {kind}") from None
-    if not -(2**63) < value < 2**63:
-        raise Unfit(f"line {line + 1} of the vocabulary, {text.decode()!r}, is outside int64")
+        raise Unfit(f"{shown} is no {kind}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unfit(f"{shown} is no finite number")
+    if isinstance(value, int) and not -(2**63) < value < 2**63:
+        raise Unfit(f"{shown} is outside int64")
     return value
 
 

@@ -1,0 +1,123 @@
+"""`gateway features`: make, check and explain ``features.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.output import AsJson, show, tell
+from gateway.config.features import FeatureEntry, FeatureSpec, load_feature_spec
+from gateway.core.errors import ConfigurationError, LoadFailed, Problem
+from gateway.core.tensors import TensorSpec
+from gateway.features.compiler import load_plan, widths_of
+from gateway.features.from_sklearn import from_sklearn
+
+app = typer.Typer(no_args_is_help=True)
+
+Page = Annotated[Path, typer.Argument(metavar="FILE", help="A features.yaml.")]
+Model = Annotated[Path | None, typer.Option(help="The graph to check against; default: model.onnx beside the file.")]
+
+
+@app.command(
+    "from-sklearn", epilog="Example: gateway features from-sklearn pipeline.joblib --out models/housing/1/features.yaml"
+)
+def import_pipeline(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A fitted pipeline, as joblib or pickle saved it.")],
+    out: Annotated[Path, typer.Option(help="Where to write the plan; long vocabularies go beside it.")],
+    output: Annotated[str, typer.Option(help="Name of the graph's input that the features fill.")] = "input",
+    dtype: Annotated[str, typer.Option(help="float32, float64 or int64.")] = "float32",
+) -> None:
+    """Write the plan of a fitted ColumnTransformer or Pipeline. Loading FILE runs code in it: only your own files."""
+    imported = from_sklearn(_load_estimator(file), output=output, dtype=dtype, source=str(file))
+    imported.write(out)
+    plan = load_plan(out)
+    vocabularies = f", {len(imported.vocabularies)} vocabulary file(s) beside it" if imported.vocabularies else ""
+    tell(f"{out}: {plan.column_count} columns -> {', '.join(map(str, plan.output_specs))}{vocabularies}")
+
+
+def _load_estimator(file: Path) -> Any:
+    try:
+        import joblib  # noqa: PLC0415 - comes with scikit-learn, which only this command needs
+    except ImportError as error:
+        raise LoadFailed("scikit-learn is not installed", hint="pip install scikit-learn") from error
+    try:
+        return joblib.load(file)
+    except Exception as error:  # a pickle raises whatever its classes raise
+        raise LoadFailed(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+@app.command(epilog="Example: gateway features explain models/housing/1/features.yaml")
+def explain(file: Page, as_json: AsJson = False) -> None:
+    """Show what becomes of each column: one row a feature, in the order of the elements."""
+    load_plan(file)  # every mistake before any row
+    spec = load_feature_spec(file)
+    columns = {
+        "output": "OUTPUT", "elements": "ELEMENTS", "column": "COLUMN", "type": "TYPE", "steps": "STEPS",
+    }  # fmt: skip
+    show(_explained(spec, file.parent), columns, as_json=as_json)
+
+
+def _explained(spec: FeatureSpec, folder: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for name, output in spec.outputs.items():
+        first = 0
+        for feature, width in zip(output.features, widths_of(spec, name, folder), strict=True):
+            rows.append(
+                {
+                    "output": name,
+                    "elements": str(first) if width == 1 else f"{first}-{first + width - 1}" if width else "none",
+                    "column": feature.column,
+                    "type": spec.columns[feature.column].type,
+                    "steps": _steps_text(feature),
+                }
+            )
+            first += width
+    return rows
+
+
+def _steps_text(feature: FeatureEntry) -> str:
+    return " -> ".join(_step_text(step.model_dump(exclude_defaults=True), step.step) for step in feature.steps)
+
+
+def _step_text(arguments: dict[str, Any], name: str) -> str:
+    shown = ", ".join(f"{key}={_argument_text(value)}" for key, value in arguments.items() if key != "step")
+    return f"{name}({shown})" if shown else name
+
+
+def _argument_text(value: object) -> str:
+    if isinstance(value, tuple) and len(value) > 4:
+        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} in all]"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value["file"]) if isinstance(value, dict) else f"{value}"
+
+
+@app.command(epilog="Example: gateway features check models/housing/1/features.yaml")
+def check(file: Page, model: Model = None, as_json: AsJson = False) -> None:
+    """Tell every mistake of a features.yaml, also against the graph it feeds. Exit code 1 if there is one."""
+    problems = _problems(file, model)
+    rows = [{"file": problem.file, "path": problem.path, "message": problem.message} for problem in problems]
+    show(rows, {"file": "FILE", "path": "WHERE", "message": "WHAT"}, as_json=as_json)
+    if problems:
+        tell(f"{len(problems)} problem(s)")
+        raise typer.Exit(1)
+    tell(f"{file}: no problems")
+
+
+def _problems(file: Path, model: Path | None) -> list[Problem]:
+    try:
+        load_plan(file, _graph_inputs(file, model))
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def _graph_inputs(file: Path, model: Path | None) -> list[TensorSpec] | None:
+    beside = file.parent / "model.onnx"
+    if model is None and not beside.exists():
+        return None
+    from gateway.serving.session import open_session  # noqa: PLC0415 - loads ONNX Runtime
+
+    return list(open_session(model or beside).graph.inputs)

@@ -1,0 +1,148 @@
+"""``docs/features.md``, from the catalogue: ``python -m gateway.features.catalogue_page > docs/features.md``."""
+
+from __future__ import annotations
+
+import json
+import typing
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from gateway.config.features import ColumnSpec, FeatureEntry, FeatureSpec, OutputSpec, VocabularyFile
+from gateway.features.steps import CATALOGUE, NOTHING, StepEntry
+
+_EXAMPLE = """\
+```yaml
+columns:
+  distance: {type: float, missing: error}
+  carrier: string
+  departure: {type: timestamp, optional: true}
+outputs:
+  input:                      # the graph's input
+    features:
+      - column: distance
+        steps:
+          - log1p
+          - standard_scale: {mean: 6.5, scale: 0.7}
+      - column: carrier
+        steps:
+          - one_hot: {categories: [AA, DL, UA], unknown: ignore, missing: ignore}
+      - column: departure
+        steps:
+          - timestamp_part: {part: hour}
+          - cyclic: {period: 24}
+```"""
+
+_COLUMNS = """\
+| type | published as | taken | missing |
+|---|---|---|---|
+| `float` | FP64 | any numeric data type, BOOL | NaN; -2**63 as INT64 |
+| `int` | INT64 | any numeric data type, BOOL; a fraction, or outside int64, fails the row | -2**63 as INT64; NaN |
+| `bool` | BOOL | BOOL, any numeric data type; other than 0 and 1 fails the row | -2**63 as INT64; NaN |
+| `string` | BYTES | BYTES, compared byte by byte: text that is no UTF-8 is a category like any other | the empty text |
+| `timestamp` | BYTES | ISO 8601 text; integers (not UINT64) or FP64, counting `unit` since 1970 | the empty text; \
+-2**63; NaN |"""
+
+_TIMESTAMPS = """\
+A timestamp's text is ISO 8601 in its extended form: `2013-01-31`, `2013-01-31T05:15`, `2013-01-31 05:15:00.25Z`,
+`2013-01-31T05:15:00-05:00`. Without an offset it is UTC; with one it is moved to UTC, so parts are UTC's.
+Up to nine digits of a fraction are read and kept to the microsecond. Years 0001 to 9999; no second 60, no hour 24."""
+
+_RULES = """\
+Steps compute in float64 and are rounded once, into the output's data type; a value beyond float32 becomes infinite.
+Integers stay integers, exactly, until a step computes with them or a float output takes them.
+A NaN that a step makes (`log1p` of -2) counts as missing to the steps behind it. -0.0 keeps its sign and equals 0.0.
+A row that fails gets its error, naming row, column, what was expected and what came; its neighbours are answered.
+A missing value in a float output is NaN; in an int64 output it fails its row."""
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [
+        "# Features",
+        "`features.yaml` names the columns that clients send and how they become the graph's inputs. It lies in the "
+        "version's folder, beside `model.onnx`. This page is written from the catalogue by "
+        "`python -m gateway.features.catalogue_page`; a test keeps it current.",
+        _EXAMPLE,
+        "`gateway features from-sklearn pipeline.joblib --out features.yaml` writes it from a fitted pipeline, "
+        "`gateway features check` tells every mistake in it, `gateway features explain` shows what becomes of each "
+        "column. `gateway.features.Plan.from_yaml(path).transform(frame)` runs the same compiled loop in training.",
+        "## The page",
+        _table(FeatureSpec, "columns", "outputs", "format"),
+        "### `columns.NAME`",
+        _table(ColumnSpec),
+        _COLUMNS,
+        _TIMESTAMPS,
+        "### `outputs.NAME`",
+        _table(OutputSpec),
+        "### `outputs.NAME.features`",
+        _table(FeatureEntry),
+        "A step is its name (`log1p`), or its name with arguments (`clip: {min: 0}`).",
+        "### `vocabulary`",
+        str(VocabularyFile.__doc__),
+        _table(VocabularyFile),
+        "## Rules of every step",
+        _RULES,
+        "## Steps",
+        *[_step(entry) for entry in CATALOGUE.values()],
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _step(entry: StepEntry) -> str:
+    facts = [
+        f"- takes: {', '.join(str(kind) for kind in entry.takes)}",
+        f"- gives: {entry.gives}",
+        f"- formula: {entry.formula}",
+        f"- missing: {entry.outcomes.missing}",
+        f"- infinite: {entry.outcomes.infinite}",
+    ]
+    if entry.outcomes.unseen != NOTHING:
+        facts.append(f"- unseen: {entry.outcomes.unseen}")
+    if entry.twin:
+        facts.append(f"- scikit-learn: {entry.twin}")
+    parts = [f"### `{entry.name}`", str(entry.spec.__doc__), "\n".join(facts)]
+    if len(entry.spec.model_fields) > 1:
+        parts.append(_table(entry.spec))
+    parts.append(f"```yaml\n- {entry.example}\n```")
+    return "\n\n".join(parts)
+
+
+def _table(spec: type[BaseModel], *names: str) -> str:
+    annotations = typing.get_type_hints(spec)
+    rows = [_row(name, spec.model_fields[name], annotations[name]) for name in names or spec.model_fields]
+    lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
+    return "\n".join(lines + [row for row in rows if not row.startswith("| `step` ")])
+
+
+def _row(name: str, field: FieldInfo, annotation: Any) -> str:
+    meaning = " ".join((field.description or "").replace("``", "`").split())
+    default = "required" if field.is_required() else _default(field.default)
+    return f"| `{name}` | {_takes(annotation)} | {default} | {meaning} |"
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`".replace('"', "")
+
+
+def _takes(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        words = dict.fromkeys(_takes(argument) for argument in arguments if argument is not NoneType)
+        return " or ".join(word for word in words)
+    if origin is tuple:
+        return "list"
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return "mapping"
+    return {bool: "true or false", int: "integer", float: "number", str: "text"}[annotation]
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -1,0 +1,130 @@
+"""`gateway features`: from a pipeline to a page, every mistake told, every column explained."""
+
+import json
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, PolynomialFeatures, StandardScaler
+from typer.testing import CliRunner
+
+from gateway.cli.features import app
+from gateway.core.errors import ConfigurationError, LoadFailed
+from gateway.features import Plan
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame({"carrier": ["AA", "UA", "DL"], "distance": [10.0, 20.0, 60.0]})
+
+
+def test_from_sklearn_writes_a_page_that_transforms_like_the_pipeline(frame, tmp_path):
+    pipeline = make_pipeline(
+        ColumnTransformer([("c", OneHotEncoder(), ["carrier"]), ("d", StandardScaler(), ["distance"])])
+    ).fit(frame)
+    joblib.dump(pipeline, tmp_path / "pipeline.joblib")
+    result = run("from-sklearn", tmp_path / "pipeline.joblib", "--out", tmp_path / "features.yaml", "--output", "x")
+    assert result.exit_code == 0
+    assert "2 columns -> x FP32[-1, 4]" in result.stderr
+    features = Plan.from_yaml(tmp_path / "features.yaml").transform(frame)
+    np.testing.assert_array_max_ulp(features, pipeline.transform(frame).astype(np.float32))
+
+
+def test_from_sklearn_writes_long_vocabularies_beside_the_page(tmp_path):
+    frame = pd.DataFrame({"tail": [f"N{i}" for i in range(1200)]})
+    joblib.dump(OrdinalEncoder().fit(frame), tmp_path / "p.joblib")
+    result = run("from-sklearn", tmp_path / "p.joblib", "--out", tmp_path / "features.yaml", "--dtype", "int64")
+    assert "1 vocabulary file(s) beside it" in result.stderr
+    assert run("check", tmp_path / "features.yaml").exit_code == 0
+
+
+def test_from_sklearn_names_what_cannot_be_imported(frame, tmp_path):
+    joblib.dump(PolynomialFeatures().fit(frame[["distance"]]), tmp_path / "p.joblib")
+    result = run("from-sklearn", tmp_path / "p.joblib", "--out", tmp_path / "features.yaml")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "PolynomialFeatures has no step in the catalogue" in str(result.exception)
+    assert not (tmp_path / "features.yaml").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"cno_such_module\nThing\n."])
+def test_file_that_is_no_pipeline_is_told(content, tmp_path):
+    (tmp_path / "p.joblib").write_bytes(content)
+    result = run("from-sklearn", tmp_path / "p.joblib", "--out", tmp_path / "features.yaml")
+    assert isinstance(result.exception, LoadFailed)
+    assert "p.joblib cannot be loaded" in str(result.exception)
+
+
+PAGE = """\
+columns: {distance: float, carrier: string}
+outputs:
+  x:
+    features:
+    - {column: distance, steps: [log1p, impute: {value: 0, indicator: true}]}
+    - {column: carrier, steps: [one_hot: {categories: [AA, DL, UA, US, WN], unknown: ignore}]}
+    - distance
+"""
+
+
+@pytest.fixture
+def page(tmp_path):
+    path = tmp_path / "features.yaml"
+    path.write_text(PAGE)
+    return path
+
+
+def test_explain_shows_the_elements_and_steps_of_each_column(page):
+    rows = json.loads(run("explain", page, "--json").stdout)
+    assert rows == [
+        {
+            "output": "x", "elements": "0-1", "column": "distance", "type": "float",
+            "steps": "log1p -> impute(value=0, indicator=True)",
+        },
+        {
+            "output": "x", "elements": "2-6", "column": "carrier", "type": "string",
+            "steps": "one_hot(categories=[AA, DL, UA, … 5 in all], unknown=ignore)",
+        },
+        {"output": "x", "elements": "7", "column": "distance", "type": "float", "steps": ""},
+    ]  # fmt: skip
+    assert "one_hot" in run("explain", page).stdout
+
+
+def test_check_tells_every_mistake_and_fails(page):
+    page.write_text(PAGE.replace("log1p", "log2").replace("- distance", "- origin"))
+    result = run("check", page, "--json")
+    assert result.exit_code == 1
+    assert [row["path"] for row in json.loads(result.stdout)] == [
+        "outputs.x.features.0.steps.0", "outputs.x.features.2.column"
+    ]  # fmt: skip
+    assert "2 problem(s)" in result.stderr
+
+
+def test_check_of_a_sound_page_says_so(page):
+    result = run("check", page)
+    assert result.exit_code == 0
+    assert result.stderr == f"{page}: no problems\n"
+
+
+def test_check_reads_the_graph_beside_the_page(page):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", 7])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", 7])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, page.parent / "model.onnx")
+    result = run("check", page)
+    assert result.exit_code == 1
+    assert "give 8 elements" in " ".join(result.stdout.split())
+    other = page.parent / "other.onnx"
+    (page.parent / "model.onnx").rename(other)
+    assert run("check", page).exit_code == 0
+    assert run("check", page, "--model", other).exit_code == 1

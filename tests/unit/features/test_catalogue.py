@@ -1,0 +1,61 @@
+"""The catalogue is whole: every step has its arguments, its example compiles, its page is current."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway._fast.feature_plan import ColumnType
+from gateway.config.features import STEPS, TIMESTAMP_PARTS, parse_features
+from gateway.config.load import parse_yaml
+from gateway.features import catalogue_page
+from gateway.features.compiler import compile_plan
+from gateway.features.steps import CATALOGUE, Kind
+from tests.reference import features as reference
+
+PAGE = Path(__file__).parents[3] / "docs" / "features.md"
+
+
+def test_the_page_is_current():
+    assert PAGE.read_text(encoding="utf-8") == catalogue_page.render(), (
+        "run: python -m gateway.features.catalogue_page > docs/features.md"
+    )
+
+
+def test_every_step_of_the_grammar_is_in_the_catalogue_and_has_a_slow_twin():
+    assert set(CATALOGUE) == set(STEPS)
+    assert {spec.model_fields["step"].default for spec in reference.STEPS} == set(STEPS)
+
+
+def test_kinds_are_the_column_types_of_the_loop():
+    assert [f"COLUMN_{kind.name}" for kind in list(Kind)[:5]] == [member.name for member in ColumnType]
+    assert [int(kind) for kind in list(Kind)[:5]] == [int(member) for member in ColumnType]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_example_of_a_step_compiles_for_the_first_type_that_it_takes(name):
+    entry = CATALOGUE[name]
+    column = "string" if "EWR" in entry.example or "middle" in entry.example else str(entry.takes[0])
+    step = parse_yaml(entry.example, "example")
+    page = {"columns": {"c": column}, "outputs": {"x": {"features": [{"column": "c", "steps": [step]}]}}}
+    assert compile_plan(parse_features(page), Path()).output_specs[0].shape[1] >= 1
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_step_refuses_what_it_does_not_take_and_takes_what_it_says(name):
+    entry = CATALOGUE[name]
+    for kind in list(Kind)[:5]:
+        assert (kind in entry.takes) == (
+            str(kind) in catalogue_page.render().split(f"### `{name}`")[1].split("\n- gives")[0]
+        )
+
+
+def test_every_timestamp_part_is_one_of_the_loop():
+    # Order matters: the number of a part is its place in the tuple.
+    steps = [{"column": "t", "steps": [{"timestamp_part": {"part": part}}]} for part in TIMESTAMP_PARTS]
+    page = {"columns": {"t": "timestamp"}, "outputs": {"x": {"dtype": "int64", "features": steps}}}
+    (result,) = compile_plan(parse_features(page), Path()).transform({"t": ["2013-12-30T23:58:59Z"]})
+    assert dict(zip(TIMESTAMP_PARTS, result[0].tolist(), strict=True)) == {
+        "year": 2013, "quarter": 4, "month": 12, "week": 1, "day": 30, "day_of_week": 0, "day_of_year": 364,
+        "hour": 23, "minute": 58, "second": 59, "minute_of_day": 1438, "second_of_day": 86339, "is_weekend": 0,
+        "epoch_seconds": 1388447939,
+    }  # fmt: skip
