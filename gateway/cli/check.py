@@ -23,7 +23,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Read every file and load every version, in a process of its own. Exit code 1 if anything is wrong."""
-    catalog = read_catalog(models_dir)
+    catalog = read_catalog(models_dir.absolute())
     problems = catalog.problems()
     for model in catalog.models.values():
         problems += problems_of_loading(model)
@@ -48,7 +48,7 @@ def problems_of_loading(model: OfferedModel) -> list[Problem]:
         Problem(f"{model.name}/{version}", "", line)
         for version, report in reports.items()
         if not report["ok"]
-        for line in str(report["reason"]).splitlines()
+        for line in str(report["reason"]).replace(f"{model.path / version}/", "").splitlines()
     ]
     sharing = sorted({*(model.spec.traffic.weights or ()), *(s.version for s in model.spec.shadows)}, key=version_key)
     loaded = [version for version in sharing if reports.get(version, {}).get("ok")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -27,7 +28,8 @@ def show(rows: Sequence[Row], columns: Mapping[str, str], *, as_json: bool) -> N
     for row in rows:
         # Text, not markup: a reason may well contain brackets.
         table.add_row(*(Text(cell(row.get(key))) for key in columns))
-    Console(soft_wrap=False).print(table)
+    # In a pipe nothing is folded: one row stays one line.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 def cell(value: object) -> str:

@@ -18,7 +18,7 @@ from gateway.config.model import RecordingSpec, StickySpec
 from gateway.control import desired_state as edits
 from gateway.control.audit import AuditEntry
 from gateway.control.desired_state import ADMIN, FILES, DesiredState, ModelState, Split, state_from_files
-from gateway.control.knowledge import Key, Knowledge, reason_of
+from gateway.control.knowledge import Key, Knowledge
 from gateway.control.publisher import Answer, Preparation, Publisher
 from gateway.control.repository.catalog import OfferedModel, OfferedVersion, read_catalog, read_model
 from gateway.control.repository.probe import Report, probe
@@ -238,8 +238,10 @@ class Controller:
             preparation = await self.publisher.prepare(document)
             failures = preparation.failures()
             troubles = preparation.troubles()
-            troubles += [f"version {v} of {m}: {failures[m, v]}" for m, v in sorted(required) if (m, v) in failures]
             self.known.learn(preparation.answers)
+            troubles += [
+                f"version {v} of {m}: {self.known.failures[m, v]}" for m, v in sorted(required) if (m, v) in failures
+            ]
             for name, state in desired.models.items():
                 troubles += self.known.differences(name, state.split.shares if state.split else ())
             if troubles:
@@ -379,11 +381,11 @@ class Controller:
             running = self.running(model)
             state = edits.add_shadow(self.desired.model(model), running, version, percent)
             self._check_is_recorded(offered.spec.recording)
-            if not report["ok"]:
-                raise LoadFailed(f"version {version} of {model}: {reason_of(report)}")
             self.known.replace_model(offered)
             self.known.forget_failures(model, [version])
             self.known.learn_reports(model, {version: report})
+            if not report["ok"]:
+                raise LoadFailed(f"version {version} of {model}: {self.known.failures[model, version]}")
             found = self.known.differences(model, [*running.shares, version])
             if found:
                 raise Conflict("; ".join(found), hint="a shadow must accept the requests that it is shown")

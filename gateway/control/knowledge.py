@@ -46,7 +46,7 @@ class Knowledge:
         for version, report in reports.items():
             self.reports[model, version] = report
             if not report.get("ok"):
-                self.failures[model, version] = reason_of(report)
+                self.failures[model, version] = self._reason(model, version, report)
 
     def learn_from_joiner(self, answer: Answer) -> None:
         """A process that joined said how the running snapshot loads in it.
@@ -80,6 +80,12 @@ class Knowledge:
         """Version → since when, of one model."""
         return {version: since for (name, version), since in self.quarantined.items() if name == model}
 
+    def _reason(self, model: str, version: str, report: Report) -> str:
+        """Why a version did not load; its files are named without their folder, since callers are told, too."""
+        reason = str(report.get("reason") or "no reason given")
+        offered = self.catalog.models.get(model)
+        return reason.replace(f"{offered.path / version}/", "") if offered else reason
+
     def inputs(self, model: str, version: str) -> list[Mapping[str, Any]]:
         """The inputs that a version takes, as it reported them; empty while nobody has loaded it."""
         return list(self.reports.get((model, version), {}).get("inputs", ()))
@@ -91,8 +97,3 @@ class Knowledge:
             return []
         (first, of_first), *others = inputs.items()
         return [line for other, specs in others for line in differences(first, of_first, other, specs)]
-
-
-def reason_of(report: Report) -> str:
-    """Why a version did not load."""
-    return str(report.get("reason") or "no reason given")

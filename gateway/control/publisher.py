@@ -1,8 +1,9 @@
-"""Snapshots to workers and scorers in two phases: PREPARE until all have answered, then COMMIT by one shared word.
+"""Snapshots to workers and scorers in two phases: PREPARE until all workers have answered, then COMMIT by one word.
 
 Nothing a request could notice happens before the commit: a candidate that one worker cannot prepare is abandoned
 everywhere. Processes may come and go at any moment; whoever connects is brought to the committed snapshot, and takes
-part in a preparation that is going on.
+part in a preparation that is going on. Scorers get the same messages, but nothing waits for them: a candidate version
+that hangs or crashes its scorer must hold up no change to what answers requests.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How a PREPARE ended."""
+    """How a PREPARE ended in the workers."""
 
     number: int
     answers: tuple[Answer, ...] = ()
@@ -96,7 +97,7 @@ class Preparation:
 
 
 class _Candidate:
-    """A PREPARE that is going on."""
+    """A PREPARE that is going on, and what workers have said."""
 
     def __init__(self, number: int, path: str, least_workers: int) -> None:
         self.number = number
@@ -114,6 +115,8 @@ class Publisher:
         self._files = files
         self._members: dict[Peer, Member] = {}
         self._candidate: _Candidate | None = None
+        # What scorers said of a snapshot that is not committed yet.
+        self._early_answers: dict[Peer, tuple[int, Answer]] = {}
         self._changed = asyncio.Condition()
         self._notifications: set[asyncio.Task[None]] = set()
         #: What a process that joined says of the committed snapshot.
@@ -156,19 +159,27 @@ class Publisher:
 
     def _on_prepared(self, member: Member, number: int, message: Message) -> None:
         answer = Answer(member.role, member.name, message.get("versions", {}), message.get("error"))
-        if self._candidate is not None and number == self._candidate.number:
+        if number == self.committed:
+            self._on_joined(member, answer)
+        elif member.role != WORKER:
+            self._early_answers[member.peer] = (number, answer)
+        elif self._candidate is not None and number == self._candidate.number:
             self._candidate.answers[member.name] = answer
-        elif number == self.committed:
-            self.on_reports(answer)
-            if member.running != number and answer.error is None:
-                member.peer.send({"commit": number})
+
+    def _on_joined(self, member: Member, answer: Answer) -> None:
+        """A process that was not waited for is ready to run the committed snapshot."""
+        self.on_reports(answer)
+        if member.running != self.committed and answer.error is None:
+            member.peer.send({"commit": self.committed})
 
     def on_lost(self, peer: Peer) -> None:
         """A connection is gone."""
         member = self._members.pop(peer, None)
-        candidate = self._candidate
-        if member is not None and candidate is not None and candidate.answers.pop(member.name, None) is None:
-            candidate.lost.append(member.name)
+        self._early_answers.pop(peer, None)
+        if member is not None and member.role == WORKER and self._candidate is not None:
+            answered = self._candidate.answers.pop(member.name, None) is not None
+            if not answered:
+                self._candidate.lost.append(member.name)
         self._wake()
 
     def _wake(self) -> None:
@@ -194,7 +205,7 @@ class Publisher:
     ) -> Preparation:
         """Have every process load a snapshot, beside the one that runs.
 
-        Waits until all who are connected have answered, and at least ``least_workers`` workers. A death ends the wait:
+        Waits until all workers that are connected have answered, and at least ``least_workers``. A death ends the wait:
         what kills workers is not tried again.
         """
         path = await asyncio.to_thread(self._files.write_candidate, document)
@@ -209,10 +220,10 @@ class Publisher:
         return Preparation(candidate.number, tuple(candidate.answers.values()), tuple(candidate.lost), silent)
 
     def _missing(self, candidate: _Candidate) -> list[str]:
-        missing = [member.name for member in self.members() if member.name not in candidate.answers]
-        workers = sum(answer.role == WORKER for answer in candidate.answers.values())
-        if not missing and workers < candidate.least_workers:
-            missing.append(f"{candidate.least_workers - workers} of {candidate.least_workers} workers")
+        missing = [member.name for member in self._workers() if member.name not in candidate.answers]
+        if not missing and len(candidate.answers) < candidate.least_workers:
+            absent = candidate.least_workers - len(candidate.answers)
+            missing.append(f"{absent} of {candidate.least_workers} workers")
         return missing
 
     def abandon(self, number: int) -> None:
@@ -221,16 +232,23 @@ class Publisher:
             member.peer.send({"abandon": number})
 
     async def commit(self, number: int, *, seconds: float = COMMIT_SECONDS) -> list[str]:
-        """Put a prepared snapshot in force everywhere; returns who does not run it after ``seconds``.
+        """Put a prepared snapshot in force everywhere; returns the workers that do not run it after ``seconds``.
 
         The file comes before the word: a process that starts in between must find what the word names.
         """
         await asyncio.to_thread(self._files.commit, number)
         self._page.epoch = number
-        for member in self._members.values():
+        for member in self._workers():
             member.peer.send({"commit": number})
+        for peer, (prepared, answer) in list(self._early_answers.items()):
+            if prepared == number:
+                self._on_joined(self._members[peer], answer)
+        self._early_answers.clear()
         await self._wait(lambda: not self._lagging(), seconds)
         return self._lagging()
 
     def _lagging(self) -> list[str]:
-        return [member.name for member in self.members() if member.running != self.committed]
+        return [member.name for member in self._workers() if member.running != self.committed]
+
+    def _workers(self) -> list[Member]:
+        return [member for member in self.members() if member.role == WORKER]

@@ -222,14 +222,14 @@ async def audit(controller: Controller, limit: int | None) -> Row:
 def health(controller: Controller) -> Row:
     """Who runs what, and everything that is not as desired."""
     members = controller.publisher.members()
-    lagging = [member.name for member in members if member.running != controller.publisher.committed]
-    workers = sum(member.role == WORKER for member in members)
+    workers = [member for member in members if member.role == WORKER]
+    lagging = [member.name for member in workers if member.running != controller.publisher.committed]
     unavailable = controller.known.unavailable(controller.desired)
     problems = [str(problem) for problem in controller.known.catalog.problems()]
     problems += [f"{name}/{version}: {reason}" for (name, version), reason in unavailable.items()]
     problems += [f"{name}: {note}" for name, notes in controller.known.notes.items() for note in notes]
     return {
-        "ready": controller.ready and workers >= controller.workers and not lagging,
+        "ready": controller.ready and len(workers) >= controller.workers and not lagging,
         "snapshot": controller.publisher.committed,
         "state_dir": str(controller.state_dir),
         "members": [{"name": member.name, "pid": member.pid, "running": member.running} for member in members],

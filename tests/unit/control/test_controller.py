@@ -911,3 +911,33 @@ def test_diff_names_new_broken_and_vanished_models(three, state_dir):
             assert rows == {("m", "lane"), ("new", "versions.1"), ("n", "folder")}
 
     run(scenario())
+
+
+def test_a_scorer_that_hangs_or_dies_over_its_shadow_holds_up_no_change(three, state_dir):
+    async def scenario():
+        async with tree(three, state_dir, scorer=True) as t:
+            scorer = t.crew[-1]
+            scorer.hold.clear()
+            await t.controller.add_shadow("admin", "m", "2", 100)
+            done = await t.controller.set_traffic("admin", "m", {"1": 1, "3": 1})
+            assert done.lagging == ()
+            assert views.health(t.controller)["ready"]
+            scorer.die()
+            await t.controller.set_traffic("admin", "m", {"1": 3, "3": 1})
+            scorer.hold.set()
+            async with asyncio.timeout(10):
+                while scorer.running != t.page.epoch:
+                    await asyncio.sleep(0)
+
+    run(scenario())
+
+
+def test_reasons_name_files_without_their_folder(three, state_dir):
+    behaviour = Behaviour()
+    behaviour.broken["m", "2"] = f"{three.path}/m/2/model.onnx: ONNX Runtime cannot load it"
+
+    async def scenario():
+        async with tree(three, state_dir, behaviour=behaviour) as t:
+            assert t.controller.snapshot["unavailable"] == {"m": {"2": "model.onnx: ONNX Runtime cannot load it"}}
+
+    run(scenario())
