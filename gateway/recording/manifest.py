@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,11 @@ class Contents:
     gaps: tuple[Gap, ...]
     damage: tuple[Damage, ...]
 
+    @staticmethod
+    def nothing() -> Contents:
+        """Of a gateway that has recorded nothing yet."""
+        return Contents((), {}, {}, {}, (), ())
+
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
@@ -185,6 +190,16 @@ class Manifest:
                 )
         return manifest
 
+    @staticmethod
+    def existing(url: str) -> Manifest | None:
+        """The manifest of a database that may not be there, or may have no record yet; changes nothing."""
+        place = sa.make_url(url)
+        if place.get_backend_name() == "sqlite" and not Path(place.database or "").exists():
+            return None
+        manifest = Manifest(url)
+        with manifest._reading() as connection:
+            return manifest if sa.inspect(connection).has_table(_parts.name) else None
+
     # Segments become parts.
 
     def consume(self, stretch: Consumption) -> None:
@@ -216,13 +231,13 @@ class Manifest:
     def consumed(self, epoch: bytes) -> int:
         """Position up to which the stream is Parquet."""
         query = sa.select(_streams.c.consumed).where(_streams.c.epoch == epoch.hex())
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return connection.execute(query).scalar() or 0
 
     def schemas(self, epoch: bytes) -> list[RecordSchema]:
         """The schemas that the consumed part of the stream has told of."""
         query = sa.select(_schemas.c.document).where(_schemas.c.epoch == epoch.hex())
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return [RecordSchema.from_json(document.encode()) for document in connection.execute(query).scalars()]
 
     # Parts become fewer.
@@ -231,14 +246,14 @@ class Manifest:
         """Groups of ``at_least`` or more parts of one layout and day, each below ``smaller_than`` bytes, by age."""
         query = sa.select(_parts).where(_parts.c.bytes < smaller_than)
         groups: dict[tuple[str, str], list[Part]] = {}
-        with self._transaction() as connection:
+        with self._reading() as connection:
             for row in connection.execute(query.order_by(_parts.c.first_ts, _parts.c.path)):
                 groups.setdefault((row.layout, row.date), []).append(Part(**row._mapping))
         return [group for group in groups.values() if len(group) >= at_least]
 
     def layout(self, key: str) -> Layout:
         """The layout of that key."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return Layout.from_json(
                 connection.execute(sa.select(_layouts.c.document).where(_layouts.c.key == key)).scalar_one()
             )
@@ -257,7 +272,7 @@ class Manifest:
     def replaced_before(self, unix_ns: int) -> list[str]:
         """Files that were replaced before that time and may go now."""
         query = sa.select(_replaced.c.path).where(_replaced.c.since_unix_ns < unix_ns)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return list(connection.execute(query).scalars())
 
     def forget_replaced(self, paths: Sequence[str]) -> None:
@@ -269,7 +284,7 @@ class Manifest:
 
     def contents(self) -> Contents:
         """Everything, as of one moment."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             layouts = {
                 row.key: KnownLayout(Layout.from_json(row.document), row.first_version)
                 for row in connection.execute(sa.select(_layouts).order_by(_layouts.c.id))
@@ -295,23 +310,26 @@ class Manifest:
 
     def totals(self) -> tuple[int, dict[bytes, int]]:
         """Rows in all parts, and how far each stream is among them; as of one moment."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(sa.func.coalesce(sa.func.sum(_parts.c.rows), 0))).scalar_one()
             return int(rows), _consumed(connection)
 
     def files(self) -> set[str]:
         """Paths of all files that are parts or were, and are still known."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             parts = connection.execute(sa.select(_parts.c.path)).scalars()
             return {*parts, *connection.execute(sa.select(_replaced.c.path)).scalars()}
 
     def close(self) -> None:
         self._engine.dispose()
 
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return self._transaction(read=True)
+
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self, *, read: bool = False) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._engine.execution_options(gateway_read=read).begin() as connection:
                 yield connection
         except SQLAlchemyError as problem:
             raise Unavailable(f"the control database cannot be used: {_reason(problem)}") from problem
@@ -338,8 +356,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    # Compare-and-set needs the write lock from the first read on.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Compare-and-set needs the write lock from the first read on; who only reads waits for nobody.
+    read = connection.get_execution_options().get("gateway_read", False)
+    connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
 
 
 def _consumed(connection: Connection) -> dict[bytes, int]:

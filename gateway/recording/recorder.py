@@ -296,8 +296,8 @@ class Recorder:
         """Below the workers, unless the record falls behind: then beside them, where the system lets us."""
         nice = 0 if lag > LATE_SECONDS else NICE
         for thread in (threading.main_thread(), self._builder.thread):
-            if thread.native_id is not None and os.getpriority(os.PRIO_PROCESS, thread.native_id) != nice:
-                with contextlib.suppress(PermissionError, ProcessLookupError):
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                if thread.native_id is not None and os.getpriority(os.PRIO_PROCESS, thread.native_id) != nice:
                     os.setpriority(os.PRIO_PROCESS, thread.native_id, nice)
 
     # The end.
