@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection, as a uvloop protocol over llhttp.
 
 Replies leave in the order of the requests; a request that breaks the framing gets its answer in turn and ends the
-connection. Large bodies are copied past the parser, which would make a Python object of every piece: the connection then
-goes on with a new parser.
+connection. Large bodies are copied past the parser, which would make a Python object of every piece: after such a body
+the connection goes on with a new parser.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo

@@ -13,7 +13,7 @@ cdef enum:
     DEPTH_LIMIT = 100
     TOKEN_SHOWN = 32                 # bytes of an offending value that a message quotes
 
-cdef enum JsonMistake:               # Exchange.mistake.kind, beside tensor_binding.TensorMistake; dialects go on from 150
+cdef enum JsonMistake:               # Exchange.mistake.kind, beside TensorMistake; the dialects' own begin at 150
     JSON_SYNTAX = 101                # name: what was expected (static); expected: byte offset
     JSON_DEPTH = 102                 # expected: byte offset
     JSON_STRING = 103                # name: what is wrong with the string (static); expected: byte offset

@@ -628,7 +628,8 @@ cdef object infer_error(Exchange exchange):
         )
     if mistake.kind == DATA_RANGE:
         return TensorMismatch(
-            f"element {mistake.expected} of {where} is {shown_words(mistake.other)}, which is out of range for {datatype}"
+            f"element {mistake.expected} of {where} is {shown_words(mistake.other)}, "
+            f"which is out of range for {datatype}"
         )
     if mistake.kind == DATA_TWO_FORMS:
         return MalformedBody(f"{where} has both data and binary_data_size; expected one of them")

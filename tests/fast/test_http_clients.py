@@ -1,0 +1,155 @@
+"""Clients that people use, against the HTTP connection: tritonclient and httpx get back what they sent."""
+
+import asyncio
+import threading
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+import uvloop
+from tritonclient.utils import InferenceServerException
+
+from gateway._fast.http_connection import HttpConnection, HttpService
+from gateway._fast.identity_sink import IdentitySink
+from gateway._fast.tensor_binding import InputTable
+from gateway.core.tensors import DataType, TensorSpec
+from gateway.serving.error_replies import HTTP_STATUS
+from gateway.serving.http_routes import infer_target
+from gateway.serving.model_directory import ModelDescription
+from gateway.serving.server_replies import HttpCalls
+
+#: One model a datatype, each giving its input back; BF16 has no numpy type.
+MODELS = {
+    datatype.name.lower(): InputTable(
+        datatype.name.lower(), [TensorSpec("x", datatype, (-1, 3))], outputs=["x"], batchable=True
+    )
+    for datatype in DataType
+    if datatype is not DataType.BF16
+}
+SAMPLES = {
+    "bool": np.array([[True, False, True]]),
+    "bytes": np.array([[b"", b"\xff\x00", "é".encode()]], object),
+} | {name: np.array([[0, 1, 2]], DataType[name.upper()].numpy) for name in MODELS if name not in ("bool", "bytes")}
+
+
+class Directory:
+    """All of MODELS, ready."""
+
+    def live(self):
+        return True
+
+    def ready(self):
+        return True
+
+    def model_ready(self, model, version):
+        return model in MODELS
+
+    def describe(self, model, version):
+        return ModelDescription(model, ("1",), MODELS[model].specs, MODELS[model].specs)
+
+
+@pytest.fixture(scope="module")
+def address():
+    """host:port of a server on a thread of its own, stopped afterwards."""
+    listening, stop = threading.Event(), []
+    found = []
+
+    async def serve():
+        loop = asyncio.get_running_loop()
+        calls = HttpCalls(Directory(), version="0", model_names=lambda: sorted(MODELS))
+        service = HttpService(loop, IdentitySink(loop, MODELS), infer_target, calls.answer, HTTP_STATUS)
+        server = await loop.create_server(lambda: HttpConnection(service), "127.0.0.1", 0)
+        found.append("{}:{}".format(*server.sockets[0].getsockname()))
+        stopped = asyncio.Event()
+        stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
+        listening.set()
+        await stopped.wait()
+        server.close()
+        for connection in list(service.connections):
+            connection.abort()
+
+    thread = threading.Thread(target=lambda: uvloop.run(serve()))
+    thread.start()
+    assert listening.wait(10)
+    yield found[0]
+    stop[0]()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def client(address):
+    with triton.InferenceServerClient(address) as opened:
+        yield opened
+
+
+def triton_input(array, datatype, binary):
+    tensor = triton.InferInput("x", list(array.shape), datatype)
+    tensor.set_data_from_numpy(array, binary_data=binary)
+    return tensor
+
+
+@pytest.mark.parametrize("coding", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_tritonclient_round_trips_every_datatype_as_binary(client, model, coding):
+    sample = SAMPLES[model]
+    reply = client.infer(
+        model, [triton_input(sample, model.upper(), True)], request_id="7", request_compression_algorithm=coding
+    )
+    np.testing.assert_array_equal(reply.as_numpy("x"), sample)
+    assert reply.get_response()["id"] == "7"
+    assert reply.get_response()["model_version"] == "1"
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"fp16", "bytes"}))
+def test_tritonclient_round_trips_json(client, model):
+    sample = SAMPLES[model]
+    reply = client.infer(
+        model,
+        [triton_input(sample, model.upper(), False)],
+        outputs=[triton.InferRequestedOutput("x", binary_data=False)],
+    )
+    np.testing.assert_array_equal(reply.as_numpy("x"), sample)
+
+
+def test_tritonclient_asks_about_the_server(client):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("fp32")
+    assert client.get_server_metadata()["name"] == "onnx-gateway"
+    assert client.get_model_metadata("fp32")["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "words"),
+    [("nobody", (1, 3), "unknown model: 'nobody'"), ("fp32", (1, 4), "unexpected shape")],
+)
+def test_tritonclient_understands_our_errors(client, model, shape, words):
+    with pytest.raises(InferenceServerException, match=words):
+        client.infer(model, [triton_input(np.zeros(shape, "f4"), "FP32", True)])
+
+
+def test_tritonclient_calls_that_overlap_get_their_own_replies(address):
+    with triton.InferenceServerClient(address, concurrency=4) as client:
+        samples = [np.full((1, 3), i, "f4") for i in range(40)]
+        pending = [client.async_infer("fp32", [triton_input(sample, "FP32", True)]) for sample in samples]
+        for sample, waiting in zip(samples, pending, strict=True):
+            np.testing.assert_array_equal(waiting.get_result().as_numpy("x"), sample)
+
+
+def test_httpx_predicts_rows(address):
+    with httpx.Client(base_url=f"http://{address}") as client:
+        for instances in ([[1, 2, 3]], [{"x": [1, 2, 3]}, {"x": [4, 5, 6]}]):
+            reply = client.post("/v1/models/fp64:predict", json={"instances": instances})
+            rows = [row["x"] if isinstance(row, dict) else row for row in instances]
+            assert (reply.status_code, reply.json()) == (200, {"predictions": rows})
+
+
+def test_httpx_streams_a_body_in_chunks(address):
+    def pieces():
+        yield b'{"instances":'
+        yield b"[[1,2,3]]}"
+
+    reply = httpx.post(f"http://{address}/v1/models/int8:predict", content=pieces())
+    assert reply.json() == {"predictions": [[1, 2, 3]]}
