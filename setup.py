@@ -40,6 +40,7 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "frame_columns": [],
     "counters": [],
     "breadcrumbs": [],
+    "otlp_spans": [],
     "key_hash": [],
     "slot_table": [],
     "served": [],
@@ -61,6 +62,7 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 FLAGS = ["-Og", "-g"] if DEBUG else ["-O3", "-g1", "-fno-plt"]
+FLAGS += ["-ffp-contract=off"]  # a fused multiply-add would round features otherwise than training did
 FLAGS += ["-Wall", "-Werror=implicit-function-declaration", "-Wno-unused-function"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 if SANITIZE:

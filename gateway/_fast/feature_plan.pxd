@@ -5,6 +5,7 @@
 # INT64_MIN, the empty text. Nothing here allocates while it runs, so two threads may run one plan at once.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from gateway._fast.category_table cimport NumberSlot, Table, TextSlot
 from gateway._fast.exchange cimport Span
 
 cdef enum:
@@ -50,22 +51,6 @@ cpdef enum Operation:                   # register -> register; see the function
     OP_HASH_TEXT = 16                  # text -> integer, likewise; `i` buckets, seed `j`, signed if a != 0
     OP_TIMESTAMP_PART = 17             # microseconds -> integer; which part: `i`, a TimestampPart
 
-cdef enum TimestampPart:               # == order of gateway.config.features.TIMESTAMP_PARTS
-    PART_YEAR = 0
-    PART_QUARTER = 1
-    PART_MONTH = 2
-    PART_WEEK = 3
-    PART_DAY = 4
-    PART_DAY_OF_WEEK = 5
-    PART_DAY_OF_YEAR = 6
-    PART_HOUR = 7
-    PART_MINUTE = 8
-    PART_SECOND = 9
-    PART_MINUTE_OF_DAY = 10
-    PART_SECOND_OF_DAY = 11
-    PART_IS_WEEKEND = 12
-    PART_EPOCH_SECONDS = 13
-
 cpdef enum Emission:                    # how a chain's register becomes elements of its output
     EMIT_NUMBER = 0                    # one element
     EMIT_INTEGER = 1                   # one element
@@ -93,25 +78,6 @@ cdef struct RowError:
 
 
 # --- the tables, all owned by the FeaturePlan
-
-cdef struct TextSlot:
-    uint32_t hash                      # upper bits of the hash, compared before the bytes are
-    int32_t entry                      # index of the entry, -1 = free
-
-cdef struct NumberSlot:
-    int64_t key                        # the integer, or the bits of the float64
-    int32_t code
-    int32_t used
-
-cdef struct Table:                     # open addressing, at most three quarters full, never changed once built
-    uint64_t mask                      # slots - 1
-    TextSlot* texts                    # owned by the Vocabulary; NULL for numbers
-    NumberSlot* numbers                # owned by the Vocabulary; NULL for texts
-    const uint8_t* bytes               # borrowed from Vocabulary.blob: the entries' bytes
-    const uint32_t* starts             # owned: of each entry in `bytes`
-    const uint32_t* sizes              # owned: of each entry
-    const int32_t* codes               # owned: of each entry; NULL = its index
-    size_t longest                     # bytes; a longer text is unseen without being hashed
 
 cdef class Vocabulary:
     # The categories of one step, by text or by number, each with the code that a lookup gives.
@@ -197,6 +163,8 @@ cdef class FeaturePlan:
     cdef void zero_failed_rows(self, int64_t rows, void** outputs, const RowError* errors) noexcept nogil
     cdef object invalid(self, int64_t row, int column, int kind, value)
     cdef str describe(self, int column, int kind, value)
+    cdef Borrowed borrow(self, columns)
+    cdef list empty_outputs(self, int64_t rows)
     cdef int run_borrowed(self, Borrowed borrowed, list results, list failures) except -1
 
 cdef class Borrowed:
