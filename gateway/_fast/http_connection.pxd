@@ -68,7 +68,8 @@ cdef class HttpConnection(ReplyPort):
     cdef int64_t last_order          # stream_id after whose reply the connection closes; -1 = none
     cdef readonly int in_flight      # exchanges handed to the sink and not yet answered
     cdef list out                    # pieces for the next flush
-    cdef bytes stash                 # received, not yet parsed: too many requests are unanswered
+    cdef bytes stash                 # received, not yet parsed: too many requests at once, or replies do not leave
+    cdef int taken                   # requests taken up in this tick
     cdef bint writing_paused
     cdef bint reading_paused
     cdef bint read_scheduled         # read_on is about to be called
@@ -82,6 +83,8 @@ cdef class HttpConnection(ReplyPort):
     cdef int64_t linger_ns           # until when unread bytes are thrown away before closing; 0 = not lingering
 
     # In.
+    cdef bint may_parse(self) noexcept
+    cdef int read_soon(self) except -1
     cdef int take_in(self, bytes data) except -1
     cdef Py_ssize_t feed(self, object piece, Py_ssize_t size) except -1
     cdef int take_large_body(self, const uint8_t* data, size_t n) except -1
@@ -104,4 +107,3 @@ cdef class HttpConnection(ReplyPort):
     cdef object whole_reply(self, Exchange exchange, int status, const uint8_t* lines, size_t lines_size, bint bodiless)
     cdef int finish_line(self) except -1
     cdef int regulate(self) except -1
-    cdef int read_soon(self) except -1

@@ -32,10 +32,11 @@ from gateway.core.errors import (
 
 cdef enum:
     READ_BYTES = 256000              # uvloop's read buffer: a read of this size means that more is waiting
-    SLICE_BYTES = 16384              # given to the parser at once, so that few requests can be in one slice
+    SLICE_BYTES = 4096               # given to the parser at once, so that few requests can be in one slice
     LARGE_BODY_BYTES = 65536         # from here on a body is copied past the parser
     BODY_START_BYTES = 1048576       # room made at once; more only as bytes really arrive
     PIPELINE_DEPTH = 64              # unanswered requests of one connection; then it is not read any more
+    TICK_REQUESTS = 64               # taken from one connection in one tick
     TARGET_LIMIT = 8192
     HEADER_COUNT_LIMIT = 100
     CHUNK_LIMIT = 65536              # of one body, as Triton has it
@@ -174,6 +175,10 @@ cdef class HttpConnection(ReplyPort):
             self.reading_paused = True
             self.read_soon()
 
+    cdef bint may_parse(self) noexcept:
+        """Whether more requests may be taken up: the replies to those before have to leave."""
+        return not self.writing_paused and len(self.line) <= PIPELINE_DEPTH
+
     cdef int read_soon(self) except -1:
         if not self.read_scheduled:
             self.read_scheduled = True
@@ -186,8 +191,8 @@ cdef class HttpConnection(ReplyPort):
         self.read_scheduled = False
         if self.transport is None:
             return
-        self.stash = None
-        if stash is not None:
+        if stash is not None and self.may_parse():
+            self.stash = None
             self.received_ns = self.progress_ns = monotonic_ns()
             self.received_unix_ns = wall_ns()
             if self.exchange is not None:
@@ -228,6 +233,8 @@ cdef class HttpConnection(ReplyPort):
     def resume_writing(self):
         self.writing_paused = False
         self.progress_ns = monotonic_ns()
+        if self.stash is not None:
+            self.read_soon()
         self.regulate()
 
     def drain(self):
@@ -274,14 +281,16 @@ cdef class HttpConnection(ReplyPort):
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t size
+        self.taken = 0
         while at < n and self.reading != READING_NOTHING:
             if self.reading == READING_LARGE_BODY:
                 size = min(n - at, <Py_ssize_t>self.body_left)
                 self.take_large_body(<const uint8_t*>PyBytes_AS_STRING(data) + at, size)
                 at += size
-            elif len(self.line) > PIPELINE_DEPTH:
+            elif self.taken >= TICK_REQUESTS or not self.may_parse():
                 self.stash = data[at:]
-                return self.regulate()
+                self.regulate()
+                return self.read_soon() if self.may_parse() else 0
             else:
                 size = min(n - at, <Py_ssize_t>SLICE_BYTES)
                 at += self.feed(data if size == n else memoryview(data)[at:at + size], size)
@@ -502,6 +511,7 @@ cdef class HttpConnection(ReplyPort):
         self.reading = READING_HEAD
         self.started_ns = 0
         self.raw_bytes = 0
+        self.taken += 1
         if not self.keep_alive:
             self.expect_nothing()
         if self.infer is not None:

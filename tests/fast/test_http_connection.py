@@ -342,6 +342,31 @@ def test_too_many_unanswered_requests_stop_the_reading():
     assert peer.transport.reading
 
 
+def test_a_flood_of_small_requests_is_taken_a_few_at_a_time():
+    """One read may hold thousands; the neighbours' turn comes between them."""
+    peer = Peer()
+    peer.connection.data_received(get("/x") * 3000)
+    assert 0 < len(peer.calls) < 300
+    assert not peer.transport.reading
+    while peer.loop.soon:
+        before = len(peer.calls)
+        peer.loop.run_soon()
+        assert len(peer.calls) - before < 300
+    assert len(peer.replies()) == 3000
+    assert peer.transport.reading
+
+
+def test_requests_wait_while_their_replies_do_not_leave():
+    peer = Peer()
+    peer.connection.pause_writing()
+    peer.connection.data_received(get("/x") * 1000)
+    peer.tick()
+    assert peer.calls == []
+    peer.connection.resume_writing()
+    peer.tick()
+    assert len(peer.replies()) == 1000
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
