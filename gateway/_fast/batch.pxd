@@ -15,7 +15,7 @@ cdef class Batch:
     cdef readonly int64_t infer_ns
     cdef bint off_loop                   # run by a lane thread: also write the replies there
     cdef Breadcrumbs crumbs              # None: leave no trace
-    cdef int crumb_lane                  # -1: likewise
+    cdef int lane                        # number of the lane that runs it; the loop's is 0
     cdef uint8_t* scratch                # owned: freed in __dealloc__; gathered columns
     cdef object feeds                    # arrays that the run reads, kept until it is over
     cdef list arrays                     # outputs of the run: exchanges' outputs point into them

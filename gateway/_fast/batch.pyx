@@ -47,10 +47,9 @@ cdef class Batch:
     def run(self):
         """Bring every exchange to its outputs or its error. Raises nothing that a model or a request can cause."""
         cdef Exchange exchange
-        if self.crumbs is not None:
-            self.crumbs.drop(self.crumb_lane, self.version.model_text, self.version.version_text, self.exchanges,
-                             self.rows)
         try:
+            if self.crumbs is not None:
+                self.crumbs.enter(self.lane, self.version.model, self.version.version, self.rows, self.exchanges)
             self.run_together()
         except GatewayError as error:
             self.run_apart(error)
@@ -59,7 +58,7 @@ cdef class Batch:
             bug.__cause__ = error
             self.fail_all(bug)
         if self.crumbs is not None:
-            self.crumbs.wipe(self.crumb_lane)
+            self.crumbs.leave(self.lane)
         for exchange in self.exchanges:
             exchange.batch_rows = self.rows
             exchange.features_ns = self.features_ns

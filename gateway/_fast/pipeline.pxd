@@ -33,6 +33,7 @@ cdef class Pipeline(ExchangeSink):
     cdef readonly uint64_t snapshot
     # --- work in hand
     cdef object ready                # deque of ServedVersions with something to run, one turn each
+    cdef int lanes_opened            # beside the loop's own, which is number 0
     cdef list dirty                  # ports to flush at the end of this tick
     cdef list unsynced               # exchanges that wait for their frame's fdatasync, by sequence
     cdef bint scheduled              # wake() was called and step() has not begun

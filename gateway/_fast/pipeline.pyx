@@ -105,8 +105,6 @@ cdef class Pipeline(ExchangeSink):
             if isinstance(job, Batch):
                 batch = <Batch>job
                 batch.version.running -= 1
-                if self.crumbs is not None:
-                    self.crumbs.vacate(batch.crumb_lane)
                 batch.version.cost.observe(batch.rows, batch.features_ns + batch.infer_ns)
                 self.settle(batch)
                 self.line_up(batch.version)
@@ -145,8 +143,9 @@ cdef class Pipeline(ExchangeSink):
         exchange.snapshot = self.snapshot
         model = self.find_model(exchange.model_name)
         if model is None:
-            if exchange.error is None:
-                exchange.fail(self.no_such_model(span_text(exchange.model_name)[:NAME_SHOWN]))
+            if exchange.model_name.n or exchange.error is None:
+                # Before whatever else is wrong with it: nothing can be said about a body without a model.
+                exchange.error = self.no_such_model(span_text(exchange.model_name)[:NAME_SHOWN])
             return self.finish(exchange)
         if exchange.error is None:
             version = model.route(exchange)
@@ -250,10 +249,11 @@ cdef class Pipeline(ExchangeSink):
                 exchange.started_ns = self.now_ns
             if self.placement(version, batch.rows) == "thread":
                 batch.off_loop = True
-                batch.crumb_lane = -1 if self.crumbs is None else self.crumbs.occupy()
                 version.running += 1
                 if version.lane is None:
-                    version.lane = self.open_lane(version)
+                    self.lanes_opened += 1
+                    version.lane, version.lane_number = self.open_lane(version), self.lanes_opened
+                batch.lane = version.lane_number
                 version.lane.submit(batch)
                 break                           # its queue fills until the lane is free: the next batch
             self.inline_lane.run(batch)

@@ -24,7 +24,6 @@ cdef class ServedVersion:
     cdef readonly str model
     cdef readonly str version
     cdef readonly str digest
-    cdef bytes model_text
     cdef bytes version_text          # exchanges borrow it as version_text
     # --- what it takes and gives
     cdef readonly InputTable inputs          # named columns if there is a plan, else the graph's tensors
@@ -53,6 +52,7 @@ cdef class ServedVersion:
     cdef public bint listed                  # in the pipeline's ready line
     cdef public int running                  # batches that lanes hold
     cdef public object cost                  # serving.cost_model.CostModel
+    cdef int lane_number
     cdef public object lane                  # the thread lane once it has needed one
     cdef public str placement                # auto | inline | thread
     cdef public object account               # of the fair share

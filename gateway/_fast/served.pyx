@@ -50,7 +50,6 @@ cdef class ServedVersion:
         self.model = model
         self.version = version
         self.digest = digest
-        self.model_text = model.encode()
         self.version_text = version.encode()
         self.inputs = inputs
         self.raw_inputs = inputs if raw_inputs is None else raw_inputs

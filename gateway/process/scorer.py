@@ -27,7 +27,7 @@ from gateway._fast.record_ring import RingReader, RingWriter
 from gateway._fast.served import ServedVersion
 from gateway._fast.shadow_feed import Candidate, ShadowFeed
 from gateway.core.snapshot_files import SnapshotFiles
-from gateway.core.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, scorer_slot
+from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, scorer_slot
 from gateway.process.channel import ControlLink
 from gateway.process.own_thread import in_thread_of_its_own
 from gateway.serving.error_replies import GRPC_STATUS
@@ -90,7 +90,7 @@ class Scorer:
             ring=self._ring,
             counters=CounterPage(str(self._shm / "counters"), int(self._settings.get("workers", 1)) + self._index),
             grpc_status=GRPC_STATUS,
-            crumbs=Breadcrumbs(self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * scorer_slot(self._index)),
+            crumbs=Breadcrumbs(self._page.memory, crumbs_at(scorer_slot(self._index))),
         )
         readers = (
             RingReader(str(self._shm / f"w{worker}.ring"), FIRST_CURSOR + self._index, start="newest")

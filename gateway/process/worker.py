@@ -31,7 +31,7 @@ from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingWriter
 from gateway._fast.served import ServedVersion
 from gateway.core.snapshot_files import SnapshotFiles
-from gateway.core.shared_page import CRUMB_BYTES, CRUMBS_AT, LANES, PAGE_NAME, ControlPage, worker_slot
+from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, worker_slot
 from gateway.process.channel import ControlLink
 from gateway.process.handoff import take_connections
 from gateway.process.own_thread import in_thread_of_its_own
@@ -103,7 +103,7 @@ class Worker:
             counters=CounterPage(str(self._shm / "counters"), self._index),
             grpc_status=GRPC_STATUS,
             on_epoch=self._on_epoch,
-            crumbs=Breadcrumbs(self._page.memory, CRUMBS_AT + LANES * CRUMB_BYTES * worker_slot(self._index)),
+            crumbs=Breadcrumbs(self._page.memory, crumbs_at(worker_slot(self._index))),
         )
         self._directory = ServedDirectory(is_ready=self._is_ready)
         grpc = GrpcService(self._directory, version=__version__)
