@@ -44,7 +44,7 @@ class Cli:
 
 
 def show(cli: Cli, played: Played, since: str, console: Console) -> None:
-    """Print the tables. ReportFailed if a request that was answered is not in the log."""
+    """Print the tables. ReportFailed if a request that was answered is not in the log, or no shadow ran."""
     weights = {row["version"]: row["weight"] for row in cli.json("traffic", "show", MODEL) if row["weight"] > 0}
     log = wait_for_log(cli, played, since)
     answers = pd.DataFrame([(a.prediction_id, a.month, a.late) for a in played.answers],
@@ -55,6 +55,8 @@ def show(cli: Cli, played: Played, since: str, console: Console) -> None:
     console.print(quality_table(pd.concat([primary, shadow])))
     if len(primary) != len(played.answers):
         raise ReportFailed(f"{len(played.answers):,} requests were answered, {len(primary):,} of them are in the log")
+    if shadow.empty:
+        raise ReportFailed(f"version {SHADOW} is a shadow, but has not run once; `gateway models list` may know why")
 
 
 def wait_for_log(cli: Cli, played: Played, since: str) -> pd.DataFrame:
@@ -112,7 +114,7 @@ def quality_table(log: pd.DataFrame) -> Table:
     versions = sorted(log["version"].unique())
     table = Table("month", "flights late", title="Accuracy and AUC by month, joined with what happened")
     for version in versions:
-        table.add_column(f"{version} (shadow)" if version == SHADOW else version)
+        table.add_column(f"version {version}{' (shadow)' if version == SHADOW else ''}")
     for month, of_month in log.groupby("month"):
         primary = of_month[of_month["role"] == "primary"]
         cells = [quality(of_month[of_month["version"] == version]) for version in versions]

@@ -75,6 +75,12 @@ def test_shadows_that_lag_are_shown_as_coverage_and_fail_nothing(console, monkey
     assert "80.0%" in shown(console, log(shadows=ANSWERS[:8]))
 
 
+def test_a_shadow_that_never_ran_fails_the_demo(console, monkeypatch):
+    monkeypatch.setattr(report, "LOG_SECONDS", 0.0)
+    with pytest.raises(ReportFailed, match="version 3 is a shadow, but has not run once"):
+        shown(console, log(shadows=[]))
+
+
 @pytest.mark.parametrize(
     "cell", ['{"late_probability": [[0.25]]}', {"late_probability": [0.25]}, {"late_probability": 0.25}]
 )
