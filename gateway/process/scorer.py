@@ -149,7 +149,7 @@ class Scorer:
             return
         self._running, self._prepared = self._prepared, None
         candidates = self._candidates(self._running)
-        self._pipeline.adopt(number, {})
+        self._pipeline.adopt(number, {}, {})
         for feed in self._feeds:
             feed.adopt(candidates)
         self._slot.running_epoch = number
