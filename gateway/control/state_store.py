@@ -114,7 +114,11 @@ class StateStore:
             self._engine = create_engine(_with_driver(url))
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _prepare_sqlite)
-            self._create()
+            try:
+                self._create()
+            except BaseException:
+                self._engine.dispose()
+                raise
 
     def _create(self) -> None:
         with self._engine.begin() as db:

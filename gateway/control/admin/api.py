@@ -41,6 +41,7 @@ from gateway.control.controller import Controller
 from gateway.core.errors import (
     ConfigurationError,
     GatewayError,
+    InternalError,
     InvalidRequest,
     LoadFailed,
     MethodNotAllowed,
@@ -136,6 +137,10 @@ def _answer_errors(app: FastAPI) -> None:
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         return error_reply(InvalidRequest("; ".join(problems)))
+
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, _error: Exception) -> JSONResponse:
+        return error_reply(InternalError("a bug of the gateway; control's log has the details"))
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> JSONResponse:
