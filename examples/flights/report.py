@@ -96,8 +96,8 @@ def record_table(played: Played, primary: pd.DataFrame, shadow: pd.DataFrame) ->
     table = Table("", "", title="Record", show_header=False)
     states = pd.Series([answer.record for answer in played.answers]).value_counts()
     for fact, value in {
-        "requests answered": f"{len(played.answers):,}",
-        "of them in the log": f"{len(primary):,}",
+        "requests sent, all answered": f"{len(played.answers):,}",
+        "rows logged for them": f"{len(primary):,}",
         "record state in the replies": ", ".join(f"{state} {count:,}" for state, count in states.items()),
         "shadow coverage": f"{len(shadow) / len(primary):.1%}",
         "gRPC requests a second, as this client plays": f"{played.grpc_per_second:,.0f}",
