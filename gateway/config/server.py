@@ -62,7 +62,7 @@ class ServerConfig(Spec, validate_default=True):
     """SQLAlchemy URL of the control database; default: ``STATE_DIR/gateway.db`` (SQLite)."""
     message_limit: Annotated[Size, Field(ge=1 << 10, le=2**31 - 1)] = 64 << 20
     """Most bytes of one request or reply."""
-    ring_bytes: Annotated[int, BeforeValidator(parse_size), Field(ge=1 << 20)] = 64 << 20
+    ring_bytes: Annotated[int, BeforeValidator(parse_size), Field(ge=1 << 20)] = 32 << 20
     """Shared memory of each worker's record."""
     drain_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """How long a stop may take before what is left is killed."""

@@ -26,7 +26,7 @@ class SupervisorSettings(NamedTuple):
     scorers: int = 1
     recording: bool = True
     grpc_transport: str = "native"
-    ring_bytes: int = 64 << 20
+    ring_bytes: int = 32 << 20
     drain_seconds: float = 30.0
 
     @property
@@ -35,6 +35,15 @@ class SupervisorSettings(NamedTuple):
         if not self.recording:
             return []
         return [f"w{index}" for index in range(self.workers)] + [f"s{index}" for index in range(self.scorers)]
+
+    @property
+    def counter_rows(self) -> int:
+        """Rows of the counter pages: workers first, then scorers, then recorders."""
+        return self.workers + self.scorers + self.recorders
+
+    def counter_row_of_recorder(self, index: int) -> int:
+        """The row that recorder ``index`` writes."""
+        return self.workers + self.scorers + index
 
     def rings_of_recorder(self, index: int) -> list[str]:
         """The share of one recorder: every ring has exactly one reader that keeps its frames."""
