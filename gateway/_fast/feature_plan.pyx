@@ -43,7 +43,7 @@ ERROR_CODE = CODE_ERROR
 MISSING_INTEGER = INT64_MIN
 
 cdef enum:
-    BLOCK_TEXT_SHOWN = 64                # bytes of a text that an error message shows
+    SHOWN_BYTES = 64                # bytes of a text that an error message shows
 
 cdef double INT64_BOUND = 9223372036854775808.0
 cdef double TWO_PI = 6.283185307179586
@@ -957,9 +957,9 @@ cdef void** output_pointers(list results) except NULL:
 
 
 cdef object shown_text(const uint8_t* at, size_t n):
-    cdef bytes head = PyBytes_FromStringAndSize(<const char*>at, min(n, <size_t>BLOCK_TEXT_SHOWN))
+    cdef bytes head = PyBytes_FromStringAndSize(<const char*>at, min(n, <size_t>SHOWN_BYTES))
     shown = repr(head.decode("utf-8", "backslashreplace"))
-    return shown if n <= BLOCK_TEXT_SHOWN else f"{shown}… ({n} bytes)"
+    return shown if n <= SHOWN_BYTES else f"{shown}… ({n} bytes)"
 
 
 cdef object shown_value(const Column* column, int64_t row):
@@ -1101,7 +1101,7 @@ cdef int32_t dtype_of_format(const char* format, Py_ssize_t itemsize) noexcept:
     return DT_NONE
 
 
-def nanoseconds_a_run_for_test(FeaturePlan plan, columns, int64_t runs):
+def nanoseconds_a_run_for_bench(FeaturePlan plan, columns, int64_t runs):
     """Mean nanoseconds of `run` over all rows of `columns`, with no Python in between."""
     cdef Borrowed borrowed = plan.borrow(columns)
     cdef list results = plan.empty_outputs(borrowed.rows)

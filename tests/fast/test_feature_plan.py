@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -432,3 +433,15 @@ def test_integers_are_hashed_as_their_decimal_text(value):
     arguments = {"buckets": 1000, "seed": 0, "signed": True}
     by_number = outcome(plan_of("int", {"hash": arguments}), value, dtype="i8")
     assert by_number == outcome(plan_of("string", {"hash": arguments}), str(value))
+
+
+def test_one_plan_runs_on_two_threads_at_once():
+    steps = [{"impute": {"value": 1}}, {"bucketize": {"edges": [0, 1, 2]}}, {"one_hot": {"categories": [0, 1, 2, 3]}}]
+    plan = plan_of("float", *steps)
+    here, there = ({"c": np.arange(100) % 4 + offset} for offset in (0.5, -0.5))
+    (want,) = plan.transform(here)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(feature_plan.nanoseconds_a_run_for_bench, plan, there, 2_000)  # without the GIL
+        while not other.done():
+            np.testing.assert_array_equal(plan.transform(here)[0], want)
+    assert other.result() > 0
