@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.dtypes cimport DT_BYTES, DTYPE_COUNT, dtype_itemsize, dtype_name
 from gateway._fast.exchange cimport (
     MAX_RANK, PRIMARY, RULE_SHADOW, SHADOW, Dialect, Exchange, ReplyPort, Role, Rule, Span, TensorView,
@@ -22,7 +23,6 @@ cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-    #include <time.h>
 
     /* CRC32C (Castagnoli, reflected 0x82F63B78). One instruction per 8 bytes where the CPU has it, asked once. */
     static uint32_t crc_tables[8][256];
@@ -85,11 +85,6 @@ cdef extern from *:
     static inline uint64_t load_u64(const uint8_t* at) { uint64_t word; memcpy(&word, at, 8); return word; }
     static inline uint64_t rotate_left(uint64_t x, int by) { return (x << by) | (x >> (64 - by)); }
 
-    static inline int64_t clock_ns(clockid_t clock) {
-        struct timespec t;
-        clock_gettime(clock, &t);
-        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    }
     """
     uint32_t crc_by_table(uint32_t crc, const uint8_t* at, size_t n) nogil
     uint32_t crc_chosen(uint32_t crc, const uint8_t* at, size_t n) nogil
@@ -98,9 +93,6 @@ cdef extern from *:
     uint64_t fold_product(uint64_t a, uint64_t b) nogil
     uint64_t load_u64(const uint8_t* at) nogil
     uint64_t rotate_left(uint64_t x, int by) nogil
-    ctypedef int clockid_t
-    clockid_t CLOCK_MONOTONIC
-    int64_t clock_ns(clockid_t clock) nogil
 
 crc_choose()
 if sys.byteorder != "little":
@@ -291,6 +283,15 @@ cdef size_t inputs_bytes(Exchange exchange, int count, uint16_t flags, bint dige
     return n
 
 
+cdef int64_t sent_bytes(Exchange exchange) noexcept nogil:
+    # Of the inputs themselves, which is what `inputs_max` speaks of.
+    cdef int64_t n = 0
+    cdef int i
+    for i in range(exchange.input_count):
+        n += <int64_t>exchange.inputs[i].size
+    return n
+
+
 cdef size_t outputs_bytes(Exchange exchange, bint digest) noexcept nogil:
     cdef size_t n = 0
     cdef int i
@@ -317,10 +318,9 @@ cdef int measure_exchange(
 
     head = FRAME_HEADER_BYTES + EXCHANGE_BODY_BYTES
     head += aligned(layout.request_id_bytes + layout.caller_bytes + layout.error_bytes)
-    inputs = inputs_bytes(exchange, layout.inputs, layout.flags, False)
-    if layout.inputs and (policy.inputs == INPUTS_DIGEST or <int64_t>inputs > policy.inputs_max):
+    if layout.inputs and (policy.inputs == INPUTS_DIGEST or sent_bytes(exchange) > policy.inputs_max):
         layout.flags |= EXCHANGE_INPUTS_DIGEST
-        inputs = inputs_bytes(exchange, layout.inputs, layout.flags, True)
+    inputs = inputs_bytes(exchange, layout.inputs, layout.flags, (layout.flags & EXCHANGE_INPUTS_DIGEST) != 0)
     outputs = outputs_bytes(exchange, False)
 
     if head + inputs + outputs > size_max:
@@ -724,7 +724,7 @@ cdef Exchange exchange_from_frame(
     exchange.rows = own.body.rows
     exchange.role, exchange.rule = SHADOW, RULE_SHADOW
     exchange.arrival_unix_ns = own.body.arrival_unix_ns
-    exchange.arrival_ns = clock_ns(CLOCK_MONOTONIC)
+    exchange.arrival_ns = monotonic_ns()
     memcpy(exchange.prediction_id, own.body.prediction_id, 16)
     memcpy(exchange.trace_id, own.body.trace_id, 16)
     memcpy(exchange.parent_span_id, own.body.span_id, 8)

@@ -12,6 +12,7 @@ from posix.mman cimport (
 )
 from posix.unistd cimport close as posix_close
 
+from gateway._fast.clock cimport monotonic_ns, wall_ns
 from gateway._fast.exchange cimport Exchange
 from gateway._fast.record_frames cimport (
     FRAME_EXCHANGE, FRAME_SCHEMA, INPUTS_DIGEST, INPUTS_FULL, INPUTS_OFF, ExchangeLayout, FrameHeader, GapBody,
@@ -20,8 +21,6 @@ from gateway._fast.record_frames cimport (
 )
 
 import os
-import struct
-import time
 import uuid
 
 from gateway.core.errors import ConfigurationError, Conflict, GatewayError, Problem, RecordCorrupt, Unavailable
@@ -32,7 +31,6 @@ cdef extern from *:
     #include <fcntl.h>
     #include <stdint.h>
     #include <sys/mman.h>
-    #include <time.h>
 
     #ifndef MADV_POPULATE_WRITE
     #define MADV_POPULATE_WRITE 23
@@ -67,11 +65,6 @@ cdef extern from *:
         return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
     }
 
-    static inline int64_t ring_clock_ns(clockid_t clock) {
-        struct timespec t;
-        clock_gettime(clock, &t);
-        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    }
     """
     uint64_t load_acquire(const uint64_t* at) nogil
     void store_release(uint64_t* at, uint64_t value) nogil
@@ -81,10 +74,6 @@ cdef extern from *:
     bint byte_is_locked(int fd, long at) nogil
     int madvise(void* at, size_t n, int advice) nogil
     int MADV_POPULATE_WRITE
-    ctypedef int clockid_t
-    clockid_t CLOCK_MONOTONIC
-    clockid_t CLOCK_REALTIME
-    int64_t ring_clock_ns(clockid_t clock) nogil
 
 cdef enum:
     PAGE = 4096
@@ -136,7 +125,7 @@ cdef int fill_header(RingHeader* header, bytes epoch, uint64_t capacity) except 
     memcpy(header.magic, PyBytes_AS_STRING(MAGIC), 8)
     header.format, header.header_bytes, header.capacity = RING_FORMAT, RING_HEADER_BYTES, capacity
     memcpy(header.epoch, PyBytes_AS_STRING(epoch), 16)
-    header.created_unix_ns = ring_clock_ns(CLOCK_REALTIME)
+    header.created_unix_ns = wall_ns()
     header.last = RING_NO_FRAME
     return 0
 
@@ -281,7 +270,7 @@ cdef class RingWriter:
         seq = self.head
         write_exchange(
             self.reserve(layout.size), exchange, schema, status, &layout, seq, self.ordinal, self.map.seed,
-            ring_clock_ns(CLOCK_MONOTONIC),
+            monotonic_ns(),
         )
         self.ordinal += 1
         self.publish(layout.size)
@@ -333,7 +322,7 @@ cdef class RingWriter:
 
     cdef int note_unlogged(self, int64_t n) noexcept:
         cdef RingHeader* header = self.map.header
-        header.gap_last_unix_ns = ring_clock_ns(CLOCK_REALTIME)
+        header.gap_last_unix_ns = wall_ns()
         if header.gap_pending == 0:
             header.gap_first_unix_ns = header.gap_last_unix_ns
         header.gap_pending += n
