@@ -731,9 +731,9 @@ cdef inline uint8_t* put(uint8_t* out, const char* text) noexcept nogil:
 
 
 cdef uint8_t* put_value(uint8_t* out, const char* name, Span value) noexcept nogil:
-    """A header with a value from outside; left out where it is too long or not plain ASCII."""
+    """A header with a value from outside; left out where it is empty, too long or not plain ASCII."""
     cdef size_t i
-    if value.n > ECHO_LIMIT:
+    if value.n == 0 or value.n > ECHO_LIMIT:
         return out
     for i in range(value.n):
         if value.at[i] < 0x20 or value.at[i] > 0x7E:

@@ -24,6 +24,10 @@ cdef enum InferMistake:              # Exchange.mistake.kind, beside those of js
     BINARY_SURPLUS = 162             # got: bytes that no input claims
     RAW_INPUT_COUNT = 163            # a body without JSON, for a model of got inputs
     RAW_INPUT_SHAPE = 164            # likewise; got: bytes, which give no whole tensor of the input's shape
+    TOO_MANY_TENSORS = 165           # name: "inputs" or "outputs"; expected: the limit
+
+cdef enum:
+    MAX_TENSORS = 16384              # inputs and requested outputs a request may have, each; as in oip_wire
 
 cdef class InferDialect(Dialect):
     # scan: JSON of json_size bytes, then the binary tensors. write_reply: the same the other way, each output in the

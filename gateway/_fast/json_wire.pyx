@@ -6,7 +6,7 @@ from gateway._fast.decimal_text cimport write_int64
 from gateway._fast.dtypes cimport DT_BF16, DT_BYTES, DT_FP16, DT_NONE, dtype_itemsize, dtype_name, dtype_parse
 from gateway._fast.exchange cimport (
     FORM_BINARY, FORM_JSON, ID_BYTES, MAX_RANK, TENSOR_WANT_BINARY, TENSOR_WANT_JSON, Dialect, Exchange, Mistake, Span,
-    TensorView,
+    TensorView, span_text,
 )
 from gateway._fast.identifiers cimport write_uuid_text
 from gateway._fast.json_text cimport (
@@ -130,7 +130,7 @@ cdef int read_parameters(Reader* reader, Exchange exchange) noexcept nogil:
     cdef bint begun = False
     cdef bint binary
     cdef Span key, word
-    cdef int64_t microseconds
+    cdef int64_t microseconds, priority
     cdef int more
     if open_container(reader, c'{', b"parameters") < 0:
         return -1
@@ -154,6 +154,9 @@ cdef int read_parameters(Reader* reader, Exchange exchange) noexcept nogil:
             if read_count(reader, b"timeout", &microseconds) < 0:
                 return -1
             shorten_deadline(exchange, microseconds)
+        elif is_text(key, b"priority"):
+            if read_count(reader, b"priority", &priority) < 0:
+                return -1
         elif skip_value(reader) < 0:
             return -1
 
@@ -190,11 +193,14 @@ cdef int read_wanted(Reader* reader, Exchange exchange) noexcept nogil:
 
 
 cdef int read_wanted_output(Reader* reader, Exchange exchange) noexcept nogil:
-    cdef TensorView* view = exchange.add_wanted()
+    cdef TensorView* view
     cdef uint32_t seen = 0
     cdef bint begun = False
     cdef Span key
     cdef int more
+    if exchange.wanted_count == MAX_TENSORS:
+        return note(reader, TOO_MANY_TENSORS, static_span(b"outputs"), static_span(b""), MAX_TENSORS, 0)
+    view = exchange.add_wanted()
     if view == NULL:
         return note(reader, OUT_OF_MEMORY, static_span(b"outputs"), static_span(b""), 0, 0)
     if open_container(reader, c'{', b"each of outputs") < 0:
@@ -250,6 +256,8 @@ cdef int read_inputs(Reader* reader, Exchange exchange) noexcept nogil:
         more = next_element(reader, &begun)
         if more <= 0:
             return more
+        if exchange.input_count == MAX_TENSORS:
+            return note(reader, TOO_MANY_TENSORS, static_span(b"inputs"), static_span(b""), MAX_TENSORS, 0)
         if exchange.add_input() == NULL:
             return note(reader, OUT_OF_MEMORY, static_span(b"inputs"), static_span(b""), 0, 0)
         reader.mistake.input = exchange.input_count - 1
@@ -654,6 +662,8 @@ cdef object infer_error(Exchange exchange):
             f"output {name} for model {model} asks for classification, which is not offered",
             hint="take the scores and rank them",
         )
+    if mistake.kind == TOO_MANY_TENSORS:
+        return InvalidRequest(f"a request for model {model} has more than {mistake.expected} {span_text(mistake.name)}")
     if mistake.kind == JSON_SIZE:
         return MalformedBody(
             f"Inference-Header-Content-Length is {mistake.got}, but the body has only {mistake.expected} bytes"

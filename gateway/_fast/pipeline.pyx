@@ -124,6 +124,11 @@ cdef class Pipeline(ExchangeSink):
         self.dirty.append(port)
         return self.schedule()
 
+    cdef int count_refusal(self, object error) except -1:
+        if self.counters is not None:
+            self.counters.count_refusal(error.code)
+        return 0
+
     cdef int schedule(self) except -1:
         if not self.scheduled:
             self.scheduled = True
