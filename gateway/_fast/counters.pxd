@@ -10,7 +10,9 @@ cdef enum:
     STATUS_COUNT = 17            # gRPC codes
     LATENCY_BUCKETS = 14         # == len(core.instruments.LATENCY_BUCKETS_NS) + 1
     BATCH_BUCKETS = 9            # == len(core.instruments.BATCH_BUCKETS_ROWS) + 1
-    REFUSALS_MAX = SLOT_WORDS    # the refusals of a row take the room of one slot, before the first
+    REFUSALS_MAX = 48            # a row begins with refusals and spans, which take the room of one slot
+    WORD_SPANS = 48              # by outcome
+    SPAN_OUTCOMES_MAX = 8
 
 cdef enum:                       # words of a slot
     WORD_STATUS = 0              # requests by gRPC status
@@ -39,7 +41,7 @@ cdef struct CountersHeader:
 # counted: a control that numbers past the end must not cost anybody an answer.
 cdef class CounterPage:
     cdef object memory           # the mmap; keeps `words` valid
-    cdef uint64_t* words         # borrowed from memory: this row, its refusals first
+    cdef uint64_t* words         # borrowed from memory: this row, its refusals and spans first
     cdef readonly int slots
     cdef readonly int row
 
@@ -56,3 +58,5 @@ cdef class CounterPage:
     cpdef void count_unlogged(self, int slot) noexcept nogil
     # A request that reached no known model; `code` is its error's.
     cpdef void count_refusal(self, str code) noexcept
+    # What became of sampled spans; `outcome` is one of core.instruments.SPAN_OUTCOMES. KeyError for another.
+    cpdef int count_spans(self, str outcome, int64_t n) except -1

@@ -29,6 +29,9 @@ class CounterPage:
     def count_refusal(self, code: str) -> None:
         """A request reached no known model; ``code`` is its error's. An unheard-of code counts as ``internal``."""
 
+    def count_spans(self, outcome: str, n: int) -> int:
+        """What became of sampled spans; ``outcome`` is one of ``core.instruments.SPAN_OUTCOMES``."""
+
 class VersionTotals(NamedTuple):
     """What all processes together counted for one version. Durations are sums, in ns."""
 
@@ -63,3 +66,5 @@ class CounterReader:
         """Totals of a slot; zeros for one that the file does not have."""
     def refusals(self) -> dict[str, int]:
         """Requests that reached no known model, by error code; every code of ``REFUSAL_REASONS`` is there."""
+    def spans(self) -> dict[str, int]:
+        """What became of sampled spans, by outcome."""

@@ -15,12 +15,13 @@ cdef uint64_t MAGIC = 0x3130524554435747u       # "GWCTER01", little-endian
 cdef int64_t[LATENCY_BUCKETS - 1] LATENCY_BOUNDS
 cdef int64_t[BATCH_BUCKETS - 1] BATCH_BOUNDS
 cdef dict REFUSAL_INDEX = {code: index for index, code in enumerate(instruments.REFUSAL_REASONS)}
+cdef dict SPAN_INDEX = {outcome: WORD_SPANS + index for index, outcome in enumerate(instruments.SPAN_OUTCOMES)}
 cdef int INTERNAL = REFUSAL_INDEX["internal"]
 
 if (len(instruments.LATENCY_BUCKETS_NS), len(instruments.BATCH_BUCKETS_ROWS)) != (LATENCY_BUCKETS - 1, BATCH_BUCKETS - 1):
     raise ImportError("core/instruments.py and _fast/counters.pxd disagree about the number of buckets")
-if len(instruments.REFUSAL_REASONS) > REFUSALS_MAX:
-    raise ImportError("core/instruments.py names more refusals than a row of the counters has room for")
+if len(instruments.REFUSAL_REASONS) > REFUSALS_MAX or len(instruments.SPAN_OUTCOMES) > SPAN_OUTCOMES_MAX:
+    raise ImportError("core/instruments.py names more than a row of the counters has room for")
 for _index, _bound in enumerate(instruments.LATENCY_BUCKETS_NS):
     LATENCY_BOUNDS[_index] = _bound
 for _index, _bound in enumerate(instruments.BATCH_BUCKETS_ROWS):
@@ -139,6 +140,10 @@ cdef class CounterPage:
         cdef int index = REFUSAL_INDEX.get(code, INTERNAL)
         self.words[index] += 1
 
+    cpdef int count_spans(self, str outcome, int64_t n) except -1:
+        self.words[<int>SPAN_INDEX[outcome]] += n
+        return 0
+
 
 cdef inline int bucket_of(int64_t value, const int64_t* bounds, int count) noexcept nogil:
     # Most values fall into the first few buckets; a bound belongs to the bucket below it, as Prometheus' `le` says.
@@ -202,8 +207,13 @@ cdef class CounterReader:
         self.sum_words(0, sums)
         return {code: sums[index] for code, index in REFUSAL_INDEX.items()}
 
+    def spans(self):
+        cdef uint64_t[SLOT_WORDS] sums
+        self.sum_words(0, sums)
+        return {outcome: sums[index] for outcome, index in SPAN_INDEX.items()}
+
     cdef void sum_words(self, int block, uint64_t* sums) noexcept nogil:
-        # `block` counts slots from the row's refusals on; -1 = no such slot.
+        # `block` counts slots from the row's own words on; -1 = no such slot.
         cdef const uint64_t* words
         cdef int row, word
         for word in range(SLOT_WORDS):

@@ -32,6 +32,9 @@ REFUSAL_REASONS: Final = tuple(
     )
 )
 
+#: What became of a sampled span. Position = index in the counter pages.
+SPAN_OUTCOMES: Final = ("sent", "dropped", "failed", "rejected")
+
 #: gRPC status number → Triton's word for why a request failed; every other failure is OTHER.
 FAILURE_REASONS: Final = {1: "CANCELED", 4: "REJECTED", 8: "REJECTED", 14: "REJECTED", 13: "BACKEND"}
 FAILURE_WORDS: Final = ("BACKEND", "CANCELED", "OTHER", "REJECTED")
@@ -147,9 +150,17 @@ RECORDER_LAG = Instrument(
     "gateway_recorder_lag_seconds", "gauge", "seconds", ("ring",), "Age of the oldest record not yet copied to disk"
 )
 
+SPANS = Instrument(
+    "gateway_spans_total",
+    "counter",
+    "spans",
+    ("outcome",),
+    "Sampled spans: sent to the receiver, dropped because it was too slow, failed to arrive, or rejected by it",
+)
+
 INSTRUMENTS: Final = (
     REQUEST_SUCCESS, REQUEST_FAILURE, INFERENCE_COUNT, EXECUTION_COUNT, REQUEST_DURATION, QUEUE_DURATION,
     COMPUTE_INPUT_DURATION, COMPUTE_INFER_DURATION, REQUEST_SECONDS, BATCH_ROWS, RUN_SECONDS, UNLOGGED,
     REFUSALS, CONNECTIONS_OPEN, CONNECTIONS_ACCEPTED, IN_FLIGHT, WORKER_STARTS, SNAPSHOT, WORKER_SNAPSHOT, DRAINING,
-    RING_UNREAD, RING_CAPACITY, RECORDER_LAG,
+    RING_UNREAD, RING_CAPACITY, RECORDER_LAG, SPANS,
 )  # fmt: skip

@@ -50,6 +50,7 @@ def render(shm_dir: Path | str, snapshot: Mapping[str, Any]) -> bytes:
         samples |= _version_samples(versions)
         distributions |= _version_distributions(versions)
         samples[instruments.REFUSALS] = [((reason,), count) for reason, count in counters.refusals().items()]
+        samples[instruments.SPANS] = [((outcome,), count) for outcome, count in counters.spans().items()]
     with suppress(OSError, ValueError), closing(ControlPage.open(str(shm_dir / PAGE_NAME))) as page:
         samples |= _process_samples(page)
     samples |= _ring_samples(shm_dir)

@@ -47,7 +47,9 @@ def arguments(member: Member, settings: SupervisorSettings, place: ChildPlace) -
     if member.role == SCORER:
         return [*config, *index, *life]
     if member.role == RECORDER:
-        return [*record, *_rings(settings.rings_of_recorder(member.number)), *index, *life]
+        rings = _rings(settings.rings_of_recorder(member.number))
+        row = ["--counter-row", str(settings.counter_row_of_recorder(member.number))]
+        return [*record, *rings, *index, *row, *life]
     if member.role == RECOVERY:
         return ["--recover", *record, *life]
     return [*config, "--shm-dir", place.shm_dir, *_rings(settings.rings)]

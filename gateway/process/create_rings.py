@@ -28,7 +28,7 @@ def main() -> int:
             leftover.unlink()  # recovered by now; with fewer workers than last time nobody would write it again
         for ring in arguments.ring:
             create_ring(arguments.shm_dir / f"{ring}.ring", settings.ring_bytes)
-        create_counters(arguments.shm_dir / "counters", settings.workers + settings.scorers)
+        create_counters(arguments.shm_dir / "counters", settings.counter_rows)
     except (GatewayError, OSError) as error:
         print(f"gateway: shared memory: {error}", file=sys.stderr)
         return 1

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Self
 
 from gateway.core.errors import GatewayError
 from gateway.recording.locations import configured_database
+from gateway.recording.span_settings import span_settings
 
 if TYPE_CHECKING:
     from gateway.recording.recorder import Recorder
+    from gateway.recording.spans import SpanExporter
 
 log = logging.getLogger("gateway.recorder")
 
@@ -56,6 +58,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--segment-bytes", type=int, default=64 << 20)
     parser.add_argument("--segment-seconds", type=float, default=60.0)
+    parser.add_argument("--counter-row", type=int, default=-1, help="row of SHM_DIR/counters for what becomes of spans")
     parser.add_argument("--recover", action="store_true")
     parser.add_argument("--life-fd", type=int, default=-1)
     given = parser.parse_args(arguments)
@@ -76,6 +79,7 @@ def _record(given: argparse.Namespace) -> int:
     from gateway.recording.recorder import NICE, Recorder, RecorderSettings  # noqa: PLC0415
 
     os.nice(NICE)
+    spans = _span_exporter(given)
     recorder = Recorder(
         RecorderSettings(
             state_dir=given.state_dir,
@@ -85,11 +89,24 @@ def _record(given: argparse.Namespace) -> int:
             index=given.index,
             rotation=Rotation(given.segment_bytes, given.segment_seconds),
             doorbells={name: int(fd) for name, fd in (pair.split("=", 1) for pair in given.doorbell)},
+            on_frames=spans.offer if spans else None,
         )
     )
     with StopSignal(given.life_fd) as told:
         recorder.run(lambda seconds: told.wait(seconds) and _over(recorder, told))
+    if spans is not None:
+        spans.close()
     return 0
+
+
+def _span_exporter(given: argparse.Namespace) -> SpanExporter | None:
+    settings = span_settings(os.environ)
+    if settings is None or given.counter_row < 0:
+        return None
+    from gateway._fast.counters import CounterPage  # noqa: PLC0415
+    from gateway.recording.spans import SpanExporter  # noqa: PLC0415
+
+    return SpanExporter.to_receiver(settings, CounterPage(given.shm_dir / "counters", given.counter_row).count_spans)
 
 
 def _over(recorder: Recorder, told: StopSignal) -> bool:

@@ -100,7 +100,7 @@ class Supervisor:
         self._directory.prepare()
         self._tree_lock = self._directory.lock(self._settings.drain_seconds)
         ring_bytes = len(self._settings.rings) * self._settings.ring_bytes
-        self._shm_dir = self._directory.shared_memory(ring_bytes, self._settings.workers + self._settings.scorers)
+        self._shm_dir = self._directory.shared_memory(ring_bytes, self._settings.counter_rows)
         self._page = ControlPage.create(os.path.join(self._shm_dir, PAGE_NAME))
         self._open_ports()
         _raise_descriptor_limit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes copied in one step, so that several rings get their turns.
 CHUNK_BYTES = 4 << 20
+
+#: Shown whole frames that were just copied, with the schemas known so far, by id.
+OnFrames = Callable[[memoryview, Mapping[int, RecordSchema]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class RingCopier:
         consumed: Callable[[bytes], int] = lambda _epoch: 0,
         known: Callable[[bytes], Iterable[RecordSchema]] = lambda _epoch: (),
         doorbell: int | None = None,
+        on_frames: OnFrames | None = None,
         verify: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,6 +52,7 @@ class RingCopier:
 
         ``consumed`` and ``known`` tell of a stream's past (the manifest); ``on_closed`` gets every segment that will
         not grow any more, those that are there already first; ``doorbell`` is an eventfd to ring after each sync;
+        ``on_frames`` is shown what was copied, and must not keep it;
         ``verify`` checks every frame's CRC before it is copied (a ring that a power failure may have torn).
         Raises Conflict where another recorder has the ring, Unavailable, RecordCorrupt.
         """
@@ -56,6 +61,7 @@ class RingCopier:
         self._rotation = rotation
         self._on_closed = on_closed
         self._doorbell = doorbell
+        self._on_frames = on_frames
         self._clock = clock
         self._verify = verify
         self._reader = RingReader(ring_path, RECORDER)
@@ -105,6 +111,8 @@ class RingCopier:
         frames = self._reader.read(CHUNK_BYTES)
         assert isinstance(frames, memoryview)
         copied = self._copy(frames) if frames.nbytes else 0
+        if copied and self._on_frames is not None:
+            self._on_frames(frames[:copied], self._schemas)
         frames.release()
         if copied:
             self._reader.advance(self._reader.position + copied)

@@ -21,7 +21,7 @@ from pathlib import Path
 from gateway._fast.record_ring import ONLOOKER, RingReader
 from gateway.core.errors import Conflict, RecordCorrupt, Unavailable
 from gateway.recording.compaction import CompactionRule, compact, remove_replaced
-from gateway.recording.copier import RingCopier, Rotation
+from gateway.recording.copier import OnFrames, RingCopier, Rotation
 from gateway.recording.manifest import Manifest
 from gateway.recording.parquet import consume_segment
 from gateway.recording.segments import LOCK_NAME, SegmentName, list_segments, quarantine
@@ -56,6 +56,8 @@ class RecorderSettings:
     rotation: Rotation = field(default_factory=Rotation)
     doorbells: Mapping[str, int] = field(default_factory=dict)
     """Ring name → eventfd to ring when its synced position has moved."""
+    on_frames: OnFrames | None = None
+    """Shown all frames as they are copied: the exporter of spans."""
 
     @property
     def segments(self) -> Path:
@@ -210,6 +212,7 @@ class Recorder:
                 consumed=manifest.consumed,
                 known=manifest.schemas,
                 doorbell=self._settings.doorbells.get(path.stem),
+                on_frames=self._settings.on_frames,
             )
         finally:
             manifest.close()

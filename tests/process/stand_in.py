@@ -117,7 +117,7 @@ def main() -> int:
         parser.add_argument(option)
     parser.add_argument("--ring", action="append", default=[])
     parser.add_argument("--recover", action="store_true")
-    for option in ("--index", "--handoff-fd", "--life-fd", "--admin-fd"):
+    for option in ("--index", "--handoff-fd", "--life-fd", "--admin-fd", "--counter-row"):
         parser.add_argument(option, type=int, default=0)
     arguments = parser.parse_args(sys.argv[2:])
     stand_in = StandIn(role, arguments)
