@@ -1,0 +1,1 @@
+"""gzip and deflate bodies, inflated with a bound; nothing that Python calls. The C contract is inflate.pxd."""
