@@ -178,4 +178,5 @@ cdef class Borrowed:
     cdef int take_column(self, int i, str name, values) except -1
     cdef int set_rows(self, int64_t rows) except -1
     cdef int take_buffer(self, int i, values) except -1
+    cdef int take_packed(self, int i, data, int32_t dtype) except -1
     cdef int take_texts(self, int i, str name, list texts) except -1

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy.typing as npt
 
@@ -11,6 +11,8 @@ from gateway.core.tensors import DataType, TensorSpec
 
 ERROR_CODE: int
 """As `i` or `j` of a lookup: the row fails."""
+MICROSECONDS: int
+"""As data type of packed rows: int64 microseconds since the epoch, for a timestamp column. Never on the wire."""
 MISSING_INTEGER: int
 """-2**63, the missing value among integers and instants (numpy's NaT)."""
 
@@ -53,6 +55,7 @@ class Emission(IntEnum):
     EMIT_CYCLIC = ...
     EMIT_HASHED = ...
 
+@final
 class Vocabulary:
     """The categories of one step, each with the code that a lookup gives (its position, unless `codes` says otherwise).
 
@@ -107,8 +110,16 @@ class OutputCode(NamedTuple):
     spec: TensorSpec
     width: int
 
-class UnplainColumn(TypeError): ...
+class PackedRows(NamedTuple):
+    """A column as it is sent: its bytes (at any alignment) and their DataType, or MICROSECONDS."""
 
+    data: bytes | memoryview | npt.NDArray[Any]
+    dtype: int
+
+class UnplainColumn(TypeError):
+    """A column that the loop cannot borrow as it is; :mod:`gateway.features.plain_columns` makes it plain."""
+
+@final
 class FeaturePlan:
     """The compiled plan. The loop itself, `run`, is for C callers."""
 
@@ -131,8 +142,8 @@ class FeaturePlan:
     def transform(
         self, columns: Mapping[str, Any], failures: list[tuple[int, int, Failure, FeatureInputInvalid]] | None = None
     ) -> list[npt.NDArray[Any]]:
-        """One array an output, from native arrays, lists of texts (None: missing), or tuples of one int64 array of
-        microseconds. UnplainColumn for other values. FeatureInputInvalid for the first row that fails; with `failures`
+        """One array an output, from native arrays, lists of texts (None: missing), or PackedRows.
+        UnplainColumn for other values. FeatureInputInvalid for the first row that fails; with `failures`
         these take (row, column, failure, error) of each failed row instead, and its outputs are zeros."""
 
 def parse_timestamp_text(text: str) -> int | None: ...

@@ -1,6 +1,8 @@
 """From the named columns of a batch to the graph's inputs, without a Python object a value."""
 cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport NAN, cos, floor, fmod, isinf, isnan, log1p, sin
 from libc.stddef cimport size_t
@@ -38,8 +40,11 @@ StepCode = namedtuple("StepCode", "operation a b i j text edges vocabulary", def
 ChainCode = namedtuple("ChainCode", "steps emission output offset period", defaults=(0.0,))
 ColumnCode = namedtuple("ColumnCode", "spec type missing_fails infinite_fails unit chains expectations")
 OutputCode = namedtuple("OutputCode", "spec width")
+# What Python may hand over as a column.
+PackedRows = namedtuple("PackedRows", "data dtype")
 
 ERROR_CODE = CODE_ERROR
+MICROSECONDS = DTYPE_MICROSECONDS
 MISSING_INTEGER = INT64_MIN
 
 cdef enum:
@@ -97,18 +102,19 @@ cdef inline void fail(Block* block, int row, int kind) noexcept nogil:
 # --- columns to registers. Every value is fetched by memcpy: a column may begin at any byte of a request.
 
 
-cdef inline void widen(number zero, const uint8_t* values, int rows, double* out) noexcept nogil:
+cdef inline void widen(number value, const uint8_t* values, int rows, double* out) noexcept nogil:
+    # `value` is there for its type.
     cdef int row
     for row in range(rows):
-        memcpy(&zero, values + row * sizeof(number), sizeof(number))
-        out[row] = <double>zero
+        memcpy(&value, values + row * sizeof(number), sizeof(number))
+        out[row] = <double>value
 
 
-cdef inline void widen_integers(narrow_integer zero, const uint8_t* values, int rows, int64_t* out) noexcept nogil:
+cdef inline void widen_integers(narrow_integer value, const uint8_t* values, int rows, int64_t* out) noexcept nogil:
     cdef int row
     for row in range(rows):
-        memcpy(&zero, values + row * sizeof(narrow_integer), sizeof(narrow_integer))
-        out[row] = <int64_t>zero
+        memcpy(&value, values + row * sizeof(narrow_integer), sizeof(narrow_integer))
+        out[row] = <int64_t>value
 
 
 cdef inline float float_of_bits(uint32_t bits) noexcept nogil:
@@ -1016,9 +1022,8 @@ cdef class Borrowed:
             self.take_texts(i, name, values)
         elif isinstance(values, numpy.ndarray) and values.dtype.kind in "OU" and values.size == len(values):
             self.take_texts(i, name, values.ravel().tolist())
-        elif isinstance(values, tuple):              # (microseconds as an int64 array,)
-            self.take_buffer(i, values[0])
-            self.columns[i].dtype = DTYPE_MICROSECONDS
+        elif isinstance(values, PackedRows):
+            self.take_packed(i, values.data, values.dtype)
         else:
             self.take_buffer(i, values)
         return 0
@@ -1042,6 +1047,16 @@ cdef class Borrowed:
             raise UnplainColumn(f"buffer format {view.format.decode()!r}")
         self.set_rows(view.shape[0])
         self.columns[i].values = <const uint8_t*>view.buf
+        return 0
+
+    cdef int take_packed(self, int i, data, int32_t dtype) except -1:
+        cdef Py_ssize_t itemsize = sent_itemsize(dtype)
+        PyObject_GetBuffer(data, &self.views[i], PyBUF_SIMPLE)
+        if itemsize == 0 or self.views[i].len % itemsize:
+            raise UnplainColumn(f"{self.views[i].len} bytes are no packed rows of data type {dtype}")
+        self.set_rows(self.views[i].len // itemsize)
+        self.columns[i].dtype = dtype
+        self.columns[i].values = <const uint8_t*>self.views[i].buf
         return 0
 
     cdef int take_texts(self, int i, str name, list texts) except -1:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gateway._fast.feature_plan import MISSING_INTEGER
+from gateway._fast.feature_plan import MICROSECONDS, MISSING_INTEGER, PackedRows
 from gateway.core.errors import FeatureInputInvalid
 from gateway.features.steps import Kind
 
-#: What the loop borrows: a native array, a list of texts, or microseconds since the epoch in a tuple of one.
-Plain = npt.NDArray[Any] | list[Any] | tuple[npt.NDArray[np.int64]]
+#: What the loop borrows: a native array, a list of texts, or packed rows.
+Plain = npt.NDArray[Any] | list[Any] | PackedRows
 
 
 def plain_column(name: str, values: Any, kind: Kind) -> Plain:
@@ -21,7 +21,8 @@ def plain_column(name: str, values: Any, kind: Kind) -> Plain:
     array = _one_dimension(name, values)
     match array.dtype.kind:
         case "M":
-            return (array.astype("datetime64[us]").astype(np.int64),)
+            instants = array.astype("datetime64[us]").astype(np.int64)
+            return PackedRows(np.ascontiguousarray(instants), MICROSECONDS)
         case "O" | "U" | "S" | "T":
             return _plain_objects(name, array.tolist(), kind)
         case "b" | "i" | "u" | "f":

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway._fast import feature_plan
-from gateway._fast.feature_plan import Failure, Vocabulary, parse_timestamp_text
+from gateway._fast.feature_plan import Failure, PackedRows, Vocabulary, parse_timestamp_text
 from gateway.config.features import parse_features
 from gateway.core.errors import FeatureInputInvalid
 from gateway.core.tensors import DataType
@@ -132,6 +132,30 @@ def test_every_half_float_widens_as_numpy_widens_it(bits):
     halves = np.array(bits, np.uint16).view(np.float16)
     (result,) = plan_of("float").transform({"c": halves})
     np.testing.assert_array_equal(result[:, 0], halves.astype(np.float64))
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=80))
+def test_every_bfloat16_widens_to_the_float32_of_its_bits(values):
+    bits = (np.array(values, "<f4").view("<u4") >> 16).astype("<u2")
+    (result,) = plan_of("float").transform({"c": PackedRows(bits, DataType.BF16)})
+    np.testing.assert_array_equal(result[:, 0], (bits.astype("<u4") << 16).view("<f4").astype("<f8"))
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DataType if dtype != DataType.BYTES])
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_columns_may_begin_at_any_byte(dtype, offset):
+    ones = {DataType.FP16: 0x3C00, DataType.BF16: 0x3F80}.get(dtype, 1)
+    packed = np.full(70, ones, dtype.numpy if dtype != DataType.FP16 else "<u2").tobytes()
+    moved = memoryview(bytes(offset) + packed)[offset:]
+    for kind in ("float", "int", "bool"):
+        (result,) = plan_of(kind).transform({"c": PackedRows(moved, dtype)})
+        assert result[:, 0].tolist() == [1.0] * 70
+
+
+def test_bytes_that_are_no_packed_rows_are_refused():
+    for data, dtype in ((b"1234567", DataType.FP64), (b"12", DataType.BYTES), (b"12", 99)):
+        with pytest.raises(feature_plan.UnplainColumn, match=f"{len(data)} bytes are no packed rows"):
+            plan_of("float").transform({"c": PackedRows(data, dtype)})
 
 
 @pytest.mark.parametrize(("kind", "taken"), [
