@@ -46,6 +46,21 @@ class StateDirectory:
     # Two locks: the first says "a supervisor is here", the second is inherited by every child and so says
     # "processes of an earlier supervisor are still writing here".
 
+    def check_free(self) -> None:
+        """StartError if a gateway runs here; for who is about to write what that gateway's children would read."""
+        if os.path.isdir(self.run):
+            lock = self._try_lock("supervisor.lock")
+            if lock is None:
+                raise self._occupied()
+            os.close(lock)
+
+    def _occupied(self) -> StartError:
+        other = self.read_json("runtime.json").get("supervisor", "unknown")
+        return StartError(
+            f"another gateway (pid {other}) uses state directory {self.path}; "
+            "stop it, or start this one with another --state-dir"
+        )
+
     def lock(self, patience: float) -> int:
         """Become the only gateway here; return the descriptor that children must inherit.
 
@@ -53,11 +68,7 @@ class StateDirectory:
         then they are killed. StartError if another gateway runs here.
         """
         if self._try_lock("supervisor.lock") is None:
-            other = self.read_json("runtime.json").get("supervisor", "unknown")
-            raise StartError(
-                f"another gateway (pid {other}) uses state directory {self.path}; "
-                "stop it, or start this one with another --state-dir"
-            )
+            raise self._occupied()
         for deadline in (time.monotonic() + patience, time.monotonic() + patience + 5.0):
             while time.monotonic() < deadline:
                 tree_lock = self._try_lock("tree.lock")
@@ -70,7 +81,7 @@ class StateDirectory:
         )
 
     def _try_lock(self, name: str) -> int | None:
-        # Never closed: the lock lasts as long as a process holds this open file.
+        # The lock lasts as long as a process holds this open file, so the caller keeps it.
         descriptor = os.open(os.path.join(self.run, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,6 +21,16 @@ def test_what_cannot_be_created_is_refused_by_name(tmp_path):
         StateDirectory(str(tmp_path / "file" / "state")).prepare()
 
 
+def test_a_directory_is_free_until_a_gateway_has_locked_it(directory, tmp_path):
+    StateDirectory(str(tmp_path / "not yet there")).check_free()
+    directory.check_free()
+    directory.write_json("runtime.json", {"supervisor": 4711})
+    held = directory.lock(patience=1)
+    with pytest.raises(StartError, match=r"another gateway \(pid 4711\) uses state directory"):
+        StateDirectory(directory.path).check_free()
+    os.close(held)
+
+
 def test_a_file_is_replaced_whole(directory):
     directory.write_json("runtime.json", {"supervisor": 1})
     directory.write_json("runtime.json", {"supervisor": 2})
