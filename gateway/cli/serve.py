@@ -12,7 +12,8 @@ import typer
 from gateway.cli.output import tell
 from gateway.config.load import load_server_config
 from gateway.config.server import ServerConfig
-from gateway.core.errors import ConfigurationError, Problem
+from gateway.core.errors import ConfigurationError, Conflict, Problem
+from gateway.process.state_directory import StartError, StateDirectory
 
 app = typer.Typer()
 
@@ -85,14 +86,19 @@ def serve(
             "drain_seconds": drain_seconds,
         }
     )
+    check_unoccupied(config)
     settings = write_settings(config)
-    tell(
-        f"gateway: models {config.models_dir}, state {config.state_dir}",
-        f"gateway: HTTP {config.host}:{config.http_port}, gRPC {config.host}:{config.grpc_port}, "
-        f"admin {config.admin_host}:{config.admin_port}, {config.workers} worker(s)",
-    )
+    tell(f"gateway: models {config.models_dir}, state {config.state_dir}, {config.workers} worker(s)")
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "gateway.process.supervisor", "--config", str(settings)])
+
+
+def check_unoccupied(config: ServerConfig) -> None:
+    """Conflict if a gateway runs on the state directory: its children read the settings that we would replace."""
+    try:
+        StateDirectory(str(config.state_dir)).check_free()
+    except StartError as error:
+        raise Conflict(str(error)) from error
 
 
 def write_settings(config: ServerConfig) -> Path:

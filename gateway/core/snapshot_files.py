@@ -61,9 +61,8 @@ class SnapshotFiles:
             found = _ANY.fullmatch(name)
             if found is None:
                 continue
-            own = int(found[1])
-            stale_candidate = found[2] is not None and own < number
-            if stale_candidate or (found[2] is None and own < number and own not in kept):
+            own, is_committed = int(found[1]), found[2] is None and found[3] is None
+            if own < number and not (is_committed and own in kept):
                 with suppress(FileNotFoundError):
                     (self._folder / name).unlink()
 
