@@ -99,10 +99,10 @@ class Supervisor:
     def _occupy(self) -> None:
         self._directory.prepare()
         self._tree_lock = self._directory.lock(self._settings.drain_seconds)
+        self._open_ports()
         ring_bytes = len(self._settings.rings) * self._settings.ring_bytes
         self._shm_dir = self._directory.shared_memory(ring_bytes, self._settings.counter_rows)
         self._page = ControlPage.create(os.path.join(self._shm_dir, PAGE_NAME))
-        self._open_ports()
         _raise_descriptor_limit()
         self._life_fd, self._life_held = os.pipe()
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

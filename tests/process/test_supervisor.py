@@ -1,5 +1,6 @@
 """The supervisor with real processes, descriptors and signals."""
 
+import hashlib
 import json
 import os
 import signal
@@ -165,6 +166,8 @@ def test_a_port_in_use_is_refused_before_anything_is_started(tree, make_tree):
     assert "HTTP port" in other.said()[-1]
     assert "choose another port" in other.said()[-1]
     assert other.events() == []
+    key = hashlib.sha256(os.path.realpath(other.state_dir).encode()).hexdigest()[:12]
+    assert not os.path.exists(f"/dev/shm/onnx-gateway-{key}"), "nothing is left in memory either"
 
 
 def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_recovers_first(tree):
