@@ -179,10 +179,10 @@ def _wait_for_port(process: subprocess.Popen[bytes], name: str, output: Path) ->
 def _wait_for_gateway(process: subprocess.Popen[bytes], state: Path, output: Path) -> dict[str, Any]:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(FileNotFoundError, urllib.error.URLError, ConnectionError):
+        with contextlib.suppress(OSError):
             runtime = json.loads((state / "run" / "runtime.json").read_text())
             url = f"http://127.0.0.1:{runtime['ports']['http']}/v2/health/ready"
-            with urllib.request.urlopen(url, timeout=1):
+            with urllib.request.urlopen(url, timeout=5):
                 return _runtime(state)
         time.sleep(0.01)
     raise ServerFailed(f"the gateway did not become ready\n{_tail(output)}")

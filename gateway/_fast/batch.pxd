@@ -26,3 +26,6 @@ cdef class Batch:
     cdef dict gather_columns(self)
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1
     cdef int scatter(self, list arrays) except -1
+
+# The dialect's reply, or the error that takes its place (an output that the dialect cannot carry; a bug of ours).
+cdef int write_reply_or_fail(Exchange exchange) except -1

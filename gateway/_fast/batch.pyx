@@ -65,7 +65,7 @@ cdef class Batch:
             exchange.infer_ns = self.infer_ns
             exchange.state = DONE
             if self.off_loop and exchange.error is None:
-                exchange.dialect.write_reply(exchange)
+                write_reply_or_fail(exchange)
 
     def fail_all(self, error):
         """Give every exchange that has no error yet this one."""
@@ -317,6 +317,18 @@ cdef class Batch:
 
     def __repr__(self):
         return f"<Batch {self.version.model}@{self.version.version} exchanges={len(self.exchanges)} rows={self.rows}>"
+
+
+cdef int write_reply_or_fail(Exchange exchange) except -1:
+    try:
+        exchange.dialect.write_reply(exchange)
+    except GatewayError as error:
+        exchange.fail(error)
+    except Exception as error:
+        bug = InternalError("the reply could not be written")
+        bug.__cause__ = error
+        exchange.fail(bug)
+    return 0
 
 
 cdef enum:

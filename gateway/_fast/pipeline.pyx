@@ -9,6 +9,7 @@ from collections import deque
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
+from gateway._fast.batch cimport write_reply_or_fail
 from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.exchange cimport (
     COMMITTED, DONE, RECORD_COMMITTED, RECORD_SYNCED, RUNNING, UNLOGGED, span_text,
@@ -16,7 +17,7 @@ from gateway._fast.exchange cimport (
 from gateway._fast.served cimport DURABILITY_FSYNC, assign
 from gateway._fast.tensor_binding cimport InputTable
 
-from gateway.core.errors import Cancelled, Draining, GatewayError, ModelNotFound, ModelNotReady, Overloaded, VersionNotFound
+from gateway.core.errors import Cancelled, Draining, ModelNotFound, ModelNotReady, Overloaded, VersionNotFound
 
 cdef enum:
     TICK_NS = 500000             # inline work of one tick; what is left waits for the sockets once more
@@ -287,10 +288,7 @@ cdef class Pipeline(ExchangeSink):
         if exchange.cancelled:
             exchange.fail(Cancelled("the caller cancelled"))
         if exchange.error is None and exchange.reply == NULL:
-            try:
-                exchange.dialect.write_reply(exchange)
-            except GatewayError as error:
-                exchange.fail(error)
+            write_reply_or_fail(exchange)
         if version is None:
             if self.counters is not None:
                 self.counters.count_refusal(exchange.error.code)
@@ -352,6 +350,21 @@ cdef class Pipeline(ExchangeSink):
             self.release(exchange)
             n += 1
         del self.unsynced[:n]
+
+    def expire(self, int64_t now_ns):
+        """Fail what has waited past its deadline, or was cancelled, behind a lane that is still busy."""
+        cdef ServedModel model
+        cdef ServedVersion version
+        cdef Exchange exchange
+        cdef list dropped = []
+        self.now_ns = now_ns
+        for model in self.models.values():
+            for version in model.versions.values():
+                if version.running and version.waiting_count():
+                    version.drop_expired(now_ns, dropped)
+        for exchange in dropped:
+            self.finish(exchange)
+        self.flush_ports()
 
     @property
     def awaiting_sync(self):

@@ -62,6 +62,8 @@ cdef class ServedVersion:
     # The next exchanges that may share a run: same layout, together at most max_rows rows (one larger request goes
     # alone). Cancelled and expired ones are failed and put into `dropped`. None when nothing runnable waits.
     cdef list take(self, int64_t now_ns, list dropped)
+    # Only the second half of that: put what has waited too long into `dropped`.
+    cdef int drop_expired(self, int64_t now_ns, list dropped) except -1
 
 # From here on `version` answers the exchange.
 cdef void assign(Exchange exchange, ServedVersion version)

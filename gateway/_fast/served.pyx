@@ -102,11 +102,7 @@ cdef class ServedVersion:
         cdef int64_t rows = 0
         while at < end:
             exchange = <Exchange>self.waiting[at]
-            if exchange.cancelled:
-                exchange.fail(Cancelled("the caller cancelled before the model ran"))
-                dropped.append(exchange)
-            elif exchange.deadline_ns and exchange.deadline_ns <= now_ns:
-                exchange.fail(DeadlineExceeded("the deadline passed while the request waited for the model"))
+            if failed_by_waiting(exchange, now_ns):
                 dropped.append(exchange)
             elif first is None:
                 first = exchange
@@ -138,8 +134,31 @@ cdef class ServedVersion:
             self.head = 0
         return taken if taken else None
 
+    cdef int drop_expired(self, int64_t now_ns, list dropped) except -1:
+        cdef Exchange exchange
+        cdef list kept = []
+        for exchange in self.waiting[self.head:]:
+            if failed_by_waiting(exchange, now_ns):
+                dropped.append(exchange)
+                self.waiting_rows -= exchange.rows
+            else:
+                kept.append(exchange)
+        self.waiting = kept
+        self.head = 0
+        return 0
+
     def __repr__(self):
         return f"<ServedVersion {self.model}@{self.version} queued={self.waiting_count()} running={self.running}>"
+
+
+cdef bint failed_by_waiting(Exchange exchange, int64_t now_ns) except -1:
+    if exchange.cancelled:
+        exchange.fail(Cancelled("the caller cancelled before the model ran"))
+    elif exchange.deadline_ns and exchange.deadline_ns <= now_ns:
+        exchange.fail(DeadlineExceeded("the deadline passed while the request waited for the model"))
+    else:
+        return False
+    return True
 
 
 cdef inline bint same_batch(ServedVersion version, Exchange one, Exchange other) noexcept:

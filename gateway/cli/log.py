@@ -112,7 +112,7 @@ def count(where: Where = None, state_dir: StateDir = DEFAULT_STATE_DIR, as_json:
         with _asked(state_dir, f"SELECT count(*) AS rows FROM predictions WHERE {_condition(where)}") as answer:
             rows = next(answer.objects())["rows"]
     if as_json:
-        _print_json([{"rows": rows}])
+        _print_json([{"count": rows}])
     else:
         print(rows)
 

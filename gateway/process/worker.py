@@ -77,6 +77,7 @@ class Worker:
         self._running = NOTHING
         self._taken = 0
         self._closed_before = self._slot.connections_closed
+        self._looking_at_disk = False
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -143,8 +144,13 @@ class Worker:
 
     def _step(self) -> None:
         self._pipeline.step(time.monotonic_ns())
-        if self._pipeline.awaiting_sync:
-            self._loop.call_later(SYNC_LOOK_SECONDS, self._step)
+        if self._pipeline.awaiting_sync and not self._looking_at_disk:
+            self._looking_at_disk = True
+            self._loop.call_later(SYNC_LOOK_SECONDS, self._look_at_disk)
+
+    def _look_at_disk(self) -> None:
+        self._looking_at_disk = False
+        self._step()
 
     def _open_lane(self, version: ServedVersion) -> ThreadLane:
         lane = ThreadLane(f"{version.model}@{version.version}", self._completions)
@@ -225,6 +231,7 @@ class Worker:
         self._slot.heartbeat_ns = now
         self._slot.in_flight = self._pipeline.in_flight
         self._slot.connections_closed = self._closed_before + self._taken - self._open_connections()
+        self._pipeline.expire(now)
         self._door.sweep(self._loop.time())
         self._h2.sweep(now, STUCK_NS)
         self._http.sweep(now)

@@ -5,12 +5,15 @@ A job has ``run()``. After ``submit`` returned the lane owns the job until it re
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+
+log = logging.getLogger("gateway.lanes")
 
 #: Threads yield to the loop: on a busy core the scheduler wakes the loop first. Nice value of the thread.
 THREAD_NICE = 5
@@ -78,8 +81,12 @@ class ThreadLane:
     def _work(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + THREAD_NICE)
         while (job := self._jobs.get()) is not None:
-            job.run()
-            self._completions.add(job)
+            try:
+                job.run()
+            except Exception:
+                log.exception("a job failed on its lane")  # a bug of ours: jobs keep their errors to themselves
+            finally:
+                self._completions.add(job)  # come what may: its requests wait for an answer
 
 
 LaneOpener = Callable[[object], ThreadLane]
