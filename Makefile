@@ -37,7 +37,7 @@ sanitize: ## tests/fast on extensions with AddressSanitizer and UndefinedBehavio
 	@scripts/sanitize $(ARGS)
 
 clean: ## remove what builds and runs leave behind, except .venv
-	@rm -rf build dist *.egg-info gateway-state demo-state .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist *.egg-info gateway-state demo-state demo-state.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -f gateway/_fast/*.so
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
