@@ -53,6 +53,8 @@ BEAT_SECONDS = 0.1
 STUCK_NS = 60_000_000_000
 #: How often the disk is asked about, while replies wait for it.
 SYNC_LOOK_SECONDS = 0.001
+#: Of the time that a stop may take: the supervisor kills workers at 60 % of it.
+DRAIN_SHARE = 0.5
 #: Clients get this long to see the first GOAWAY before the second one refuses their new requests.
 GOAWAY_SECONDS = 0.2
 
@@ -261,7 +263,7 @@ class Worker:
         await asyncio.sleep(GOAWAY_SECONDS)
         self._h2.finish_drain()
         self._pipeline.draining = True
-        until = self._loop.time() + float(self._settings.get("drain_seconds", 30.0))
+        until = self._loop.time() + DRAIN_SHARE * float(self._settings.get("drain_seconds", 30.0))
         while (self._pipeline.in_flight or self._open_connections()) and self._loop.time() < until:
             await asyncio.sleep(0.01)
         self._door.close()
