@@ -194,7 +194,7 @@ cdef class Batch:
         errors = <RowError*>(columns + plan.column_count)
         lay_out_columns(self, plan, columns, <uint8_t*>(errors + rows))
         for i in range(plan.output_count):
-            array = np.empty((rows, plan.outputs[i].width), NUMPY_TYPES[plan.outputs[i].dtype])
+            array = np.empty((rows, *plan.output_specs[i].shape[1:]), NUMPY_TYPES[plan.outputs[i].dtype])
             PyObject_GetBuffer(array, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
             outputs[i] = target.buf
             PyBuffer_Release(&target)         # the array stays alive in feeds
