@@ -7,6 +7,7 @@ recorder that writes it; nobody shortens or rewrites one. docs/formats.md descri
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -222,7 +223,9 @@ class Segment:
     def close(self) -> None:
         for view in (self.preamble, self.data, self._whole):
             view.release()
-        self._map.close()
+        # Slices that others took keep the mapping; it then goes with the last of them.
+        with contextlib.suppress(BufferError):
+            self._map.close()
 
     def __enter__(self) -> Self:
         return self
