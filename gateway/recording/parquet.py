@@ -142,7 +142,9 @@ class PartBuilder:
             collectors.append(columns.owner)
             if columns.rows:
                 columns.owner.write(columns, self._state_dir, self._stem)
-        layouts = {one.layout.key: KnownLayout(one.layout, one.first_version) for one in reversed(collectors)}
+        layouts: dict[str, KnownLayout] = {}
+        for one in collectors:
+            layouts.setdefault(one.layout.key, KnownLayout(one.layout, one.first_version))
         return [one.part() for one in collectors if one.file is not None], list(layouts.values())
 
     def __enter__(self) -> Self:

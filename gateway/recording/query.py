@@ -21,6 +21,7 @@ import pyarrow as pa
 from gateway.core.errors import DeadlineExceeded, GatewayError, InvalidRequest, Unavailable
 from gateway.recording.moment import Place
 
+_COMMAND = ["-m", "gateway.recording.query_child"]
 _ERRORS = {kind.code: kind for kind in (InvalidRequest, Unavailable)}
 
 
@@ -66,6 +67,7 @@ def ask(place: Place, sql: str, limits: Limits | None = None) -> Iterator[Answer
                 "sql": sql,
                 "state_dir": str(place.state_dir),
                 "database_url": place.database_url,
+                "ring_folders": [str(folder) for folder in place.ring_folders],
                 "scratch": scratch,
                 "memory_limit": limits.memory,
                 "spill_limit": limits.spill,
@@ -84,9 +86,7 @@ class _Child:
 
     def __enter__(self) -> Self:
         # Its errors are answers; what is on its standard error is for whoever debugs it, and passed through.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.recording.query_child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = subprocess.Popen([sys.executable, *_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout

@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _answer(question: dict[str, Any], answer: BinaryIO, keep: ExitStack) -> None:
-    place = Place.of(Path(question["state_dir"]), question["database_url"])
+    place = Place(Path(question["state_dir"]), question["database_url"], tuple(map(Path, question["ring_folders"])))
     scratch = Path(question["scratch"])
     database = keep.enter_context(_open(question, scratch))
     lay_out_record(database, place, scratch, keep)
