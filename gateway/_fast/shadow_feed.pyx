@@ -58,7 +58,8 @@ cdef class ShadowFeed:
         self.reader = reader
         self.port = SilentPort.__new__(SilentPort)
         self.dialect = SilentDialect.__new__(SilentDialect)
-        self.schemas = {}
+        # Those told before this reader came: a schema is told again only after half a ring.
+        self.schemas = {schema.id: schema for schema in reader.schemas()}
         self.candidates = {}
 
     def adopt(self, dict candidates not None):

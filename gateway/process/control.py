@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.server import ServerConfig
+from gateway.control.admin.security import ensure_token
 from gateway.control.controller import Controller
 from gateway.control.knowledge import Key
 from gateway.control.publisher import Publisher
@@ -56,6 +57,7 @@ class ControlProcess:
             recording=config.recording == "on",
             on_shadows=self._want_scorers,
         )
+        self._token = ensure_token(config.state_dir)  # at once: a command may follow long before the API can answer
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -108,14 +110,13 @@ class ControlProcess:
         import uvicorn  # noqa: PLC0415 - see above
 
         from gateway.control.admin.api import admin_app  # noqa: PLC0415
-        from gateway.control.admin.security import ensure_token  # noqa: PLC0415
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
             def capture_signals(self) -> Iterator[None]:
                 yield  # signals are this process's business
 
-        app = admin_app(self._controller, ensure_token(self._config.state_dir), self._runtime["shm"])
+        app = admin_app(self._controller, self._token, self._runtime["shm"])
         return Server(
             uvicorn.Config(
                 app,

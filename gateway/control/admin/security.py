@@ -9,7 +9,6 @@ import hmac
 import os
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,12 +28,19 @@ App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[N
 def ensure_token(state_dir: Path) -> str:
     """The token of this state directory, made if there is none yet; readable by this user only."""
     path = state_dir / TOKEN_FILE
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
+    if not path.exists():
+        _make_token(path)
     path.chmod(0o600)
     return path.read_text(encoding="ascii").strip()
+
+
+def _make_token(path: Path) -> None:
+    # Whole or not at all: killed in between, an empty token would lock everybody out for good.
+    making = path.with_name(f"{path.name}.making")
+    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+    making.replace(path)
 
 
 def check(method: str, path: str, headers: dict[str, str], token: str) -> None:
