@@ -6,36 +6,40 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from gateway._fast.exchange cimport Dialect, Exchange, ReplyPort
 from gateway._fast.exchange_sink cimport ExchangeSink
-from gateway._fast.nghttp2 cimport nghttp2_nv, nghttp2_session
+from gateway._fast.nghttp2 cimport nghttp2_data_provider, nghttp2_nv, nghttp2_session
 
 cdef enum CallKind:
-    CALL_NONE = 0            # no :path seen yet
-    CALL_INFER = 1           # ModelInfer: parsed, queued and answered without Python code per request
-    CALL_OTHER = 2           # a path for H2Service.call
+    CALL_INFER = 0           # ModelInfer: parsed, queued and answered without Python code per request
+    CALL_OTHER = 1           # a path for H2Service.call
 
-cdef enum MessageEncoding:
+cdef enum MessageEncoding:   # grpc-encoding, which counts only for a message that is flagged as compressed
     ENCODING_IDENTITY = 0
     ENCODING_GZIP = 1
     ENCODING_DEFLATE = 2
     ENCODING_UNKNOWN = 3
 
+cdef enum StreamState:
+    STREAM_RECEIVING = 0     # its request is not whole yet
+    STREAM_RUNNING = 1       # its exchange is the sink's
+    STREAM_ANSWERED = 2      # submit_response was called (a second call could crash the library)
+    STREAM_STATES = 3
+
 cdef struct H2Stream:
-    H2Stream* previous       # list of the connection's open streams, for connection_lost
+    H2Stream* previous       # list of the connection's open streams
     H2Stream* next
-    PyObject* exchange       # strong: taken in on_begin_headers, released in drop_stream
+    PyObject* exchange       # strong: taken in begin_stream, released in drop_stream
     int32_t id
+    StreamState state        # changed by enter_state alone
     CallKind call
     MessageEncoding encoding
     bint is_post
     bint is_grpc             # content-type application/grpc, +proto, ;charset …
-    bint answered            # submit_response was called: a second call could crash the library
-    bint reply_ended         # our END_STREAM was sent
+    bint headers_whole       # END_HEADERS came
     uint8_t prefix[5]        # the message prefix as far as received
     int prefix_size
     size_t message_size      # as the prefix says
-    size_t header_bytes      # names + values + 32 each (RFC 9113 §6.5.2), as decoded
-    size_t sent              # reply bytes given to nghttp2
-    char prediction_id[36]   # text form, for the trailer; lives as long as the stream
+    int64_t touched_ns       # when bytes of the request last came
+    char prediction_id[36]   # text form, for headers and trailer: nghttp2 reads it there, never after on_close
 
 cdef class H2Service:
     # What all gRPC connections of a worker share. Limits are set once, before the first connection.
@@ -44,12 +48,13 @@ cdef class H2Service:
     cdef Dialect dialect
     cdef object call                 # (path: str, message: bytes) -> bytes; raises GatewayError
     cdef dict grpc_status            # error code -> gRPC status number
-    cdef public size_t message_limit         # bytes of one message, inflated
-    cdef public size_t memory_limit          # bytes all exchanges may hold together
-    cdef public uint32_t stream_limit        # concurrent streams a connection
-    cdef public size_t header_limit          # bytes of one header list
-    cdef public set connections              # open H2Connections, for drain and the sweep
-    cdef public bint draining
+    cdef readonly size_t message_limit       # bytes of one message, inflated
+    cdef readonly size_t memory_limit        # bytes all exchanges may hold together
+    cdef readonly uint32_t stream_limit      # concurrent streams a connection
+    cdef readonly size_t header_limit        # bytes of one header list
+    cdef readonly set connections            # open H2Connections, for drain and the sweep
+    cdef readonly bint draining
+    cdef readonly bint refusing      # finish_drain was called
     cdef uint8_t* out                # owned: freed in __dealloc__; scratch of one flush, never kept across calls
     cdef size_t out_capacity
 
@@ -57,33 +62,61 @@ cdef class H2Service:
 
 cdef class H2Connection(ReplyPort):
     # Made by a listener, used by uvloop as a Protocol. All on the loop thread.
-    cdef nghttp2_session* session    # owned: deleted in connection_lost
+    cdef nghttp2_session* session    # owned: deleted in forget; NULL from then on
     cdef H2Service service
-    cdef object transport
-    cdef H2Stream* streams           # owned list
-    cdef readonly int in_flight      # exchanges handed to the sink and not yet answered; a reset does not lower it
-    cdef readonly bint writing_paused
-    cdef bint closing                # GOAWAY sent; closed when in_flight is 0
+    cdef object transport            # None once lost
+    cdef H2Stream* streams           # owned list: each freed in drop_stream
+    cdef int in_state[3]             # streams by StreamState
+    # --- what runs
+    cdef readonly int in_flight      # exchanges handed to the sink and not yet given back; a reset does not lower it
+    # --- the socket
+    cdef readonly bint writing_paused        # it takes no more; then it is not read either, see regulate
+    cdef bint yielding               # the rest of a large read waits for the next tick
+    cdef bint reading_paused
     cdef bint receiving              # inside mem_recv: submit only, pump later
-    cdef object callback_error       # exception raised in a callback; raised again after mem_recv
-    cdef double control_tokens       # budget of frames that are cheap to send and carry no call
-    cdef int64_t tokens_ns           # when it was last refilled
+    cdef bint pumping                # inside mem_send or transport.write
+    cdef object callback_error       # exception raised in a callback; raised again outside the library
     cdef int64_t received_ns         # monotonic time of the read being handled
     cdef int64_t received_unix_ns
-    cdef public int64_t progress_ns  # last time bytes moved; the sweep closes what is stuck
+    # --- its end
+    cdef bint closing                # the last GOAWAY was submitted; ended when nothing is left to answer
+    cdef int64_t ended_ns            # when the session was given up; what still comes is thrown away
+    # --- what it may cost us
+    cdef size_t block_bytes          # of the header block being received: names + values + 32 each (RFC 9113 §6.5.2)
+    cdef double control_tokens       # budget of frames that are cheap to send and carry no call
+    cdef int64_t tokens_ns           # when it was last refilled
+    cdef size_t reply_bytes          # given to nghttp2 so far
+    cdef size_t looked_reply_bytes   # … at looked_ns, when the sweep last found the replies moving
+    cdef int64_t looked_ns
 
+    # --- a request, as its frames come in
     cdef int begin_stream(self, int32_t stream_id) except -1
+    # Whether the header is within the limit.
+    cdef bint count_header(self, size_t n) noexcept
     cdef int take_header(self, H2Stream* stream, const uint8_t* name, size_t name_size,
                          const uint8_t* value, size_t value_size) except -1
     cdef int headers_done(self, H2Stream* stream) except -1
     cdef int take_data(self, H2Stream* stream, const uint8_t* data, size_t n) except -1
+    cdef int read_prefix(self, H2Stream* stream) except -1
+    cdef int grow_body(self, H2Stream* stream, Exchange exchange, size_t needed) except -1
     cdef int request_done(self, H2Stream* stream) except -1
-    cdef int hand_over(self, H2Stream* stream, Exchange exchange) except -1
-    cdef int inflate_message(self, H2Stream* stream, Exchange exchange) except -1
     cdef int answer_call(self, H2Stream* stream, Exchange exchange) except -1
-    cdef int answer_ok(self, H2Stream* stream, Exchange exchange) except -1
+    # --- the answer
+    cdef int answer_ok(self, H2Stream* stream) except -1
     cdef int answer_error(self, H2Stream* stream, Exchange exchange, object error) except -1
-    cdef int answer_http_status(self, H2Stream* stream, bytes status) except -1
-    cdef int charge_control_frame(self) except -1
-    cdef int drop_stream(self, H2Stream* stream, bint cancelled) except -1
+    # Answer what never reached the sink; it is counted there by its reason.
+    cdef int refuse(self, H2Stream* stream, object error) except -1
+    cdef int refuse_http(self, H2Stream* stream, bytes status, object error) except -1
+    cdef int submit(self, H2Stream* stream, const nghttp2_nv* headers, size_t n,
+                    const nghttp2_data_provider* provider) except -1
     cdef int pump(self) except -1
+    cdef int end(self) except -1
+    cdef void forget(self) noexcept
+    # --- bookkeeping
+    cdef void enter_state(self, H2Stream* stream, StreamState state) noexcept
+    cdef void drop_stream(self, H2Stream* stream) noexcept
+    cdef void charge_control_frame(self, double price) noexcept
+    cdef void earn(self, double tokens) noexcept
+    cdef int regulate(self) except -1
+    cdef int check_requests(self, int64_t now_ns) except -1
+    cdef int raise_callback_error(self) except -1

@@ -2,10 +2,9 @@
 
 Rules of the library that shape this file: never receive or send from inside a callback (submit there, pump after);
 `submit_response` once a stream; one `transport.write` for all frames of a flush, because uvloop writes to the socket
-on every call.
+on every call. What nghttp2 is given without a copy (replies, header values) belongs to an H2Stream or its exchange:
+the library reads it only while the stream is open, and drop_stream runs when it closes.
 """
-import zlib
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -13,15 +12,17 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
 from gateway._fast.clock cimport monotonic_ns, wall_ns
-from gateway._fast.exchange cimport (
-    RELEASED, Exchange, Span, bytes_held,
-)
+from gateway._fast.exchange cimport RELEASED, Exchange, Span, bytes_held, span_text
 from gateway._fast.identifiers cimport write_uuid_text
+from gateway._fast.inflate cimport (
+    CODING_DEFLATE, CODING_GZIP, INFLATED, InflateResult, fail_inflate, inflate_body, set_inflate_budget,
+)
 from gateway._fast.nghttp2 cimport *
 from gateway._fast.trace_context cimport read_traceparent
 
 from gateway.core.errors import (
-    GatewayError, InternalError, MethodUnimplemented, Overloaded, PayloadTooLarge, TransportViolation,
+    DeadlineExceeded, GatewayError, HeadersTooLarge, InternalError, MethodNotAllowed, Overloaded, PayloadTooLarge,
+    RequestTimeout, TransportViolation, UnsupportedEncoding,
 )
 
 cdef enum:
@@ -30,11 +31,28 @@ cdef enum:
     FLUSH_BYTES = 262144              # most bytes given to one transport.write
     CONNECTION_WINDOW = 16777216
     STREAM_WINDOW = 1048576
+    FRAME_BYTES = 65536               # largest frame we take
     READ_BYTES = 256000               # uvloop's read buffer: a read of this size means that more is waiting
-    CONTROL_BURST = 1000              # control frames a connection may send at once …
-    CONTROL_REFILL_PER_S = 200        # … and per second; each frame of a call refills two
     MESSAGE_TEXT_LIMIT = 2048         # bytes of grpc-message before encoding
     MAX_KEPT_HEADERS = 100
+    HEADER_FLOOD = 8                  # times the header limit: a block of this size ends the connection
+    OTHER_MESSAGE_BYTES = 1048576     # most that the message of a call other than inference may inflate to, on the loop
+
+# Frames that are cheap to send and carry no call are paid from a budget. An honest client sends them in answer to ours
+# (WINDOW_UPDATE, PING for every DATA frame of a large reply) or to go with its calls, so these earn.
+cdef enum:
+    CONTROL_BURST = 1000              # control frames a connection may send at once …
+    CONTROL_REFILL_PER_S = 200        # … and per second
+    EARNED_LIMIT = 65536              # most that may be saved up
+    CALL_FRAME_EARNS = 2              # HEADERS or DATA that came
+    REPLY_FRAME_EARNS = 3             # DATA that was sent: two WINDOW_UPDATEs and a PING
+    GLITCH_PRICE = 10                 # a frame that makes nghttp2 reset the stream: as cheap to send as a reset
+
+cdef int64_t SECOND = 1_000_000_000
+cdef int64_t REQUEST_GRACE_NS = 10 * SECOND      # longest pause in a request, and what it has beside …
+cdef size_t REQUEST_BYTES_PER_S = 1024           # … a second for each so many bytes of its message
+cdef size_t REPLY_BYTES_PER_S = 1024             # that a peer has to take while replies wait for it
+cdef int64_t LINGER_NS = 3 * SECOND              # reading on after our end, so that it is not lost in a reset
 
 cdef const char* INFER_PATH = b"/inference.GRPCInferenceService/ModelInfer"
 cdef size_t INFER_PATH_SIZE = 42
@@ -49,12 +67,13 @@ RECORD_STATE_SIZES[:] = [8, 9, 6]
 
 
 cdef inline void set_nv(nghttp2_nv* nv, const char* name, size_t name_size, const char* value, size_t value_size,
-                        int flags) noexcept:
+                        int flags) noexcept nogil:
+    # `value` is copied only if a flag says so: see the module's first lines.
     nv.name = <uint8_t*>name
     nv.namelen = name_size
     nv.value = <uint8_t*>value
     nv.valuelen = value_size
-    nv.flags = <uint8_t>(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+    nv.flags = <uint8_t>(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME)
 
 
 cdef inline bint same(const uint8_t* text, size_t n, const char* other, size_t other_size) noexcept nogil:
@@ -62,11 +81,12 @@ cdef inline bint same(const uint8_t* text, size_t n, const char* other, size_t o
 
 
 # Callbacks of nghttp2. They only find the connection and the stream; a Python exception ends the session and is
-# raised again by data_received.
+# raised again outside the library.
 
 
 cdef int on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* user) noexcept:
     cdef H2Connection connection = <H2Connection>user
+    connection.block_bytes = 0
     if frame.headers.cat != NGHTTP2_HCAT_REQUEST:
         return 0
     try:
@@ -81,11 +101,11 @@ cdef int on_header_field(nghttp2_session* session, const nghttp2_frame* frame, c
                          const uint8_t* value, size_t value_size, uint8_t flags, void* user) noexcept:
     cdef H2Stream* stream
     cdef H2Connection connection = <H2Connection>user
-    if frame.hd.type != NGHTTP2_HEADERS:
-        return 0
-    stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, frame.hd.stream_id)
-    if stream == NULL or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+    if not connection.count_header(name_size + value_size + 32) or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
         return 0                      # trailers of a request carry nothing we use
+    stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, frame.hd.stream_id)
+    if stream == NULL:
+        return 0
     try:
         connection.take_header(stream, name, name_size, value, value_size)
     except BaseException as error:
@@ -99,7 +119,7 @@ cdef int on_data(nghttp2_session* session, uint8_t flags, int32_t stream_id, con
     cdef H2Connection connection = <H2Connection>user
     cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, stream_id)
     nghttp2_session_consume(session, stream_id, n)
-    if stream == NULL:
+    if stream == NULL or stream.state != STREAM_RECEIVING:
         return 0
     try:
         connection.take_data(stream, data, n)
@@ -114,34 +134,41 @@ cdef int on_frame_received(nghttp2_session* session, const nghttp2_frame* frame,
     cdef H2Stream* stream
     cdef uint8_t kind = frame.hd.type
     cdef bint ended = (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0
+    if (kind != NGHTTP2_DATA and kind != NGHTTP2_HEADERS) or (
+        kind == NGHTTP2_DATA and frame.hd.length == 0 and not ended
+    ):
+        connection.charge_control_frame(1)
+        return 0
+    connection.earn(CALL_FRAME_EARNS)
+    stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, frame.hd.stream_id)
+    if stream == NULL:
+        return 0
     try:
-        if kind == NGHTTP2_DATA or kind == NGHTTP2_HEADERS:
-            if kind == NGHTTP2_DATA and frame.hd.length == 0 and not ended:
-                connection.charge_control_frame()
-                return 0
-            connection.control_tokens = min(<double>CONTROL_BURST, connection.control_tokens + 2)
-            stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, frame.hd.stream_id)
-            if stream == NULL:
-                return 0
-            if kind == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
-                connection.headers_done(stream)
-            if ended and not stream.answered:
-                connection.request_done(stream)
-        else:
-            connection.charge_control_frame()
+        if kind == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
+            connection.headers_done(stream)
+        if ended and stream.state == STREAM_RECEIVING:
+            connection.request_done(stream)
     except BaseException as error:
         connection.callback_error = error
         return NGHTTP2_ERR_CALLBACK_FAILURE
     return 0
 
 
+cdef int on_bad_frame(nghttp2_session* session, const nghttp2_frame* frame, int code, void* user) noexcept:
+    (<H2Connection>user).charge_control_frame(GLITCH_PRICE)
+    return 0
+
+
 cdef int on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user) noexcept:
+    if frame.hd.type == NGHTTP2_DATA:
+        (<H2Connection>user).earn(REPLY_FRAME_EARNS)
+    elif frame.hd.type != NGHTTP2_HEADERS:
+        return 0
     # An answer before the request's end: tell the client to stop sending (RFC 9113 §8.1).
     if frame.hd.flags & NGHTTP2_FLAG_END_STREAM and (
-        frame.hd.type == NGHTTP2_HEADERS or frame.hd.type == NGHTTP2_DATA
+        nghttp2_session_get_stream_remote_close(session, frame.hd.stream_id) == 0
     ):
-        if nghttp2_session_get_stream_remote_close(session, frame.hd.stream_id) == 0:
-            nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR)
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR)
     return 0
 
 
@@ -150,11 +177,8 @@ cdef int on_close(nghttp2_session* session, int32_t stream_id, uint32_t code, vo
     cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, stream_id)
     if stream == NULL:
         return 0
-    try:
-        connection.drop_stream(stream, code != NGHTTP2_NO_ERROR)
-    except BaseException as error:
-        connection.callback_error = error
-        return NGHTTP2_ERR_CALLBACK_FAILURE
+    nghttp2_session_set_stream_user_data(session, stream_id, NULL)
+    connection.drop_stream(stream)
     return 0
 
 
@@ -162,29 +186,36 @@ cdef ssize_t read_reply(nghttp2_session* session, int32_t stream_id, uint8_t* ou
                         nghttp2_data_source* source, void* user) noexcept:
     cdef H2Stream* stream = <H2Stream*>source.ptr
     cdef Exchange exchange = <Exchange>stream.exchange
-    cdef size_t n = exchange.reply_size - stream.sent
+    cdef size_t n = exchange.reply_size - exchange.reply_sent
     if n > room:
         n = room
-    memcpy(out, exchange.reply + stream.sent, n)
-    stream.sent += n
-    if stream.sent == exchange.reply_size:
+    memcpy(out, exchange.reply + exchange.reply_sent, n)
+    exchange.reply_sent += n
+    (<H2Connection>user).reply_bytes += n
+    if exchange.reply_sent == exchange.reply_size:
         flags[0] |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
-        submit_ok_trailer(session, stream, exchange)
+        if submit_ok_trailer(session, stream, exchange) != 0:
+            return NGHTTP2_ERR_CALLBACK_FAILURE
     return <ssize_t>n
 
 
-cdef void submit_ok_trailer(nghttp2_session* session, H2Stream* stream, Exchange exchange) noexcept:
+cdef int submit_ok_trailer(nghttp2_session* session, H2Stream* stream, Exchange exchange) noexcept:
     cdef nghttp2_nv trailer[4]
-    cdef size_t n = 1
-    set_nv(&trailer[0], "grpc-status", 11, "0", 1, NGHTTP2_NV_FLAG_NONE)
-    if exchange.version is not None:
-        n = 4
-        set_nv(&trailer[1], "x-prediction-id", 15, stream.prediction_id, 36, NGHTTP2_NV_FLAG_NO_INDEX)
-        set_nv(&trailer[2], "x-model-version", 15, <char*>exchange.version_text.at, exchange.version_text.n,
-               NGHTTP2_NV_FLAG_NONE)
-        set_nv(&trailer[3], "x-record-state", 14, RECORD_STATES[<int>exchange.record_state],
-               RECORD_STATE_SIZES[<int>exchange.record_state], NGHTTP2_NV_FLAG_NONE)
-    nghttp2_submit_trailer(session, stream.id, trailer, n)
+    set_nv(&trailer[0], "grpc-status", 11, "0", 1, NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+    return nghttp2_submit_trailer(session, stream.id, trailer, 1 + set_prediction(trailer + 1, stream, exchange))
+
+
+cdef size_t set_prediction(nghttp2_nv* nv, H2Stream* stream, Exchange exchange) noexcept:
+    # What every reply tells of its prediction; nothing where no model was found. Returns how many fields that are.
+    if exchange.version is None:
+        return 0
+    set_nv(&nv[0], "x-prediction-id", 15, stream.prediction_id, 36,
+           NGHTTP2_NV_FLAG_NO_COPY_VALUE | NGHTTP2_NV_FLAG_NO_INDEX)
+    set_nv(&nv[1], "x-model-version", 15, <char*>exchange.version_text.at, exchange.version_text.n,
+           NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+    set_nv(&nv[2], "x-record-state", 14, RECORD_STATES[<int>exchange.record_state],
+           RECORD_STATE_SIZES[<int>exchange.record_state], NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+    return 3
 
 
 cdef int make_callbacks() except -1:
@@ -195,6 +226,7 @@ cdef int make_callbacks() except -1:
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header_field)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_received)
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_bad_frame)
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close)
     nghttp2_option_set_no_auto_window_update(options, 1)
@@ -204,18 +236,12 @@ cdef int make_callbacks() except -1:
     # A deadline that fires is a reset too, so honest clients reset in bursts; what a reset can cost is bounded by
     # in_flight, which a reset does not lower.
     option_set_reset_rate_limit(options, 5000, 1000)
-    set_nv(&OK_HEADERS[0], ":status", 7, "200", 3, NGHTTP2_NV_FLAG_NONE)
-    set_nv(&OK_HEADERS[1], "content-type", 12, "application/grpc", 16, NGHTTP2_NV_FLAG_NONE)
+    set_nv(&OK_HEADERS[0], ":status", 7, "200", 3, NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+    set_nv(&OK_HEADERS[1], "content-type", 12, "application/grpc", 16, NGHTTP2_NV_FLAG_NO_COPY_VALUE)
     return 0
 
 
 make_callbacks()
-
-
-def percent_encoded(str message) -> bytes:
-    """``grpc-message``: bytes outside 0x20–0x7E and '%' as %XX (PROTOCOL-HTTP2, "Responses")."""
-    cdef bytes raw = message.encode("utf-8", "replace")[:MESSAGE_TEXT_LIMIT]
-    return b"".join([bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw])
 
 
 cdef class H2Service:
@@ -234,6 +260,8 @@ cdef class H2Service:
         self.stream_limit = stream_limit
         self.header_limit = header_limit
         self.connections = set()
+        self.reserve_out(FLUSH_BYTES + FRAME_BYTES)
+        set_inflate_budget(memory_limit)
 
     def __dealloc__(self):
         free(self.out)
@@ -257,14 +285,14 @@ cdef class H2Service:
 
     def finish_drain(self):
         """Second GOAWAY, one round trip after :meth:`drain`: nothing newer will be answered."""
+        self.draining = self.refusing = True
         for connection in list(self.connections):
             connection.refuse_new_streams()
 
     def sweep(self, int64_t now_ns, int64_t stuck_ns):
-        """Abort connections whose peer has not taken a byte of its replies for ``stuck_ns``."""
+        """Refuse requests that do not arrive, abort connections whose peer takes nothing for ``stuck_ns``."""
         for connection in list(self.connections):
-            if connection.writing_paused and now_ns - connection.progress_ns > stuck_ns:
-                connection.abort()
+            connection.check_time(now_ns, stuck_ns)
 
 
 cdef class H2Connection(ReplyPort):
@@ -281,9 +309,9 @@ cdef class H2Connection(ReplyPort):
     # The life of the connection.
 
     def connection_made(self, transport):
-        cdef nghttp2_settings_entry settings[4]
+        cdef nghttp2_settings_entry settings[5]
         self.transport = transport
-        self.tokens_ns = self.progress_ns = monotonic_ns()
+        self.tokens_ns = self.looked_ns = monotonic_ns()
         if nghttp2_session_server_new2(&self.session, callbacks, <void*>self, options) != 0:
             raise MemoryError
         settings[0].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
@@ -293,12 +321,17 @@ cdef class H2Connection(ReplyPort):
         settings[2].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
         settings[2].value = <uint32_t>self.service.header_limit
         settings[3].settings_id = NGHTTP2_SETTINGS_MAX_FRAME_SIZE
-        settings[3].value = 65536
-        nghttp2_submit_settings(self.session, NGHTTP2_FLAG_NONE, settings, 4)
+        settings[3].value = FRAME_BYTES
+        # Clients of gRPC set no priorities; without them nghttp2 keeps no tree of streams.
+        settings[4].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
+        settings[4].value = 1
+        nghttp2_submit_settings(self.session, NGHTTP2_FLAG_NONE, settings, 5)
         nghttp2_session_set_local_window_size(self.session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW)
         self.service.connections.add(self)
         if self.service.draining:
-            self.announce_drain()
+            nghttp2_submit_shutdown_notice(self.session)
+        if self.service.refusing:
+            self.refuse_new_streams()
         self.pump()
 
     def data_received(self, bytes data not None):
@@ -306,75 +339,152 @@ cdef class H2Connection(ReplyPort):
         cdef size_t n = <size_t>PyBytes_GET_SIZE(data)
         if self.session == NULL:
             return
-        self.received_ns = self.progress_ns = monotonic_ns()
+        self.received_ns = monotonic_ns()
         self.received_unix_ns = wall_ns()
         self.receiving = True
         taken = nghttp2_session_mem_recv(self.session, <const uint8_t*>PyBytes_AS_STRING(data), n)
         self.receiving = False
-        if self.callback_error is not None:
-            error, self.callback_error = self.callback_error, None
-            self.transport.abort()
-            raise error
+        self.raise_callback_error()
         if taken < 0:
-            # Not HTTP/2, or a peer that broke its rules: the library has queued the GOAWAY that says so.
+            # Not HTTP/2, or a flood: what the library has to say about it is queued.
             self.pump()
-            self.transport.close()
+            self.end()
             return
-        if nghttp2_session_want_write(self.session) and not self.flush_wanted:
+        if not self.flush_wanted and (self.closing or nghttp2_session_want_write(self.session)
+                                      or not nghttp2_session_want_read(self.session)):
             self.flush_wanted = True
             self.service.sink.flush_soon(self)
         if n >= READ_BYTES:
             # One read a tick: a client that fills our buffer must not keep its neighbours waiting.
-            self.transport.pause_reading()
+            self.yielding = True
             self.service.loop.call_soon(self.resume_reading)
+            self.regulate()
 
     def eof_received(self):
+        # A client that has said its last word is gone, as gRPC sees it: nobody waits for its replies.
+        self.forget()
         return False
 
     def connection_lost(self, error):
-        cdef H2Stream* stream = self.streams
-        cdef H2Stream* following
+        self.forget()
         self.service.connections.discard(self)
-        while stream != NULL:
-            following = stream.next
-            self.drop_stream(stream, True)
-            stream = following
-        if self.session != NULL:
-            nghttp2_session_del(self.session)
-            self.session = NULL
         self.transport = None
 
     def pause_writing(self):
+        # Not read either: whatever is received wants an answer, and these must not pile up here.
         self.writing_paused = True
+        self.regulate()
 
     def resume_writing(self):
         self.writing_paused = False
-        self.progress_ns = monotonic_ns()
         self.pump()
+        self.regulate()
+
+    def resume_reading(self):
+        """The next tick, after a read that filled the buffer."""
+        self.yielding = False
+        self.regulate()
+
+    cdef int regulate(self) except -1:
+        cdef bint paused = self.session != NULL and (self.writing_paused or self.yielding)
+        if paused == self.reading_paused or self.transport is None or self.transport.is_closing():
+            return 0
+        self.reading_paused = paused
+        if paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+        return 0
 
     def abort(self):
         """Close at once; what is unsent is lost."""
         if self.transport is not None:
             self.transport.abort()
 
-    def resume_reading(self):
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    # Drain: two GOAWAYs (RFC 9113 §6.8), then close when the last call is answered.
+    # Its end: two GOAWAYs (RFC 9113 §6.8), the last answers, our FIN, the peer's.
 
     def announce_drain(self):
+        """First GOAWAY: requests on their way are still answered."""
         if self.session != NULL:
             nghttp2_submit_shutdown_notice(self.session)
             self.pump()
 
     def refuse_new_streams(self):
+        """Second GOAWAY: the connection ends with the last answer."""
         if self.session == NULL:
             return
         self.closing = True
         nghttp2_submit_goaway(self.session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(self.session),
                               NGHTTP2_NO_ERROR, NULL, 0)
         self.pump()
+
+    cdef int end(self) except -1:
+        # Our side is shut first and the peer's awaited: closing with bytes unread would reset the connection, and a
+        # reset destroys what the peer has not read yet.
+        if self.session == NULL:
+            return 0
+        self.forget()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.regulate()
+        else:
+            self.transport.close()
+        return 0
+
+    cdef void forget(self) noexcept:
+        # Nothing is sent or received any more. Exchanges that the sink still has come back through send_reply.
+        cdef H2Stream* stream = self.streams
+        cdef H2Stream* following
+        if self.session == NULL:
+            return
+        self.ended_ns = monotonic_ns()
+        # Before the streams: what it was given without a copy is theirs.
+        nghttp2_session_del(self.session)
+        self.session = NULL
+        while stream != NULL:
+            following = stream.next
+            self.drop_stream(stream)
+            stream = following
+
+    def check_time(self, int64_t now_ns, int64_t stuck_ns):
+        """Part of the service's sweep."""
+        if self.transport is None:
+            return
+        if self.session == NULL:
+            if now_ns - self.ended_ns > LINGER_NS:
+                self.abort()
+            return
+        if not self.writing_paused and self.in_state[<int>STREAM_ANSWERED] == 0:
+            self.looked_ns = now_ns
+            self.looked_reply_bytes = self.reply_bytes
+        elif now_ns - self.looked_ns > stuck_ns:
+            if self.reply_bytes - self.looked_reply_bytes <= <size_t>(stuck_ns // SECOND) * REPLY_BYTES_PER_S:
+                self.abort()
+                return
+            self.looked_ns = now_ns
+            self.looked_reply_bytes = self.reply_bytes
+        if self.in_state[<int>STREAM_RECEIVING] and not self.reading_paused:
+            self.check_requests(now_ns)
+
+    cdef int check_requests(self, int64_t now_ns) except -1:
+        cdef Exchange exchange
+        cdef H2Stream* stream = self.streams
+        cdef int64_t allowed
+        while stream != NULL:
+            exchange = <Exchange>stream.exchange
+            allowed = REQUEST_GRACE_NS + <int64_t>(exchange.body_size // REQUEST_BYTES_PER_S) * SECOND
+            if stream.state != STREAM_RECEIVING:
+                pass
+            elif exchange.deadline_ns and now_ns > exchange.deadline_ns and stream.headers_whole:
+                self.refuse(stream, DeadlineExceeded("the deadline passed before the request had arrived"))
+            elif now_ns - stream.touched_ns > REQUEST_GRACE_NS or now_ns - exchange.arrival_ns > allowed:
+                if not stream.headers_whole:
+                    # No stream can be answered while a header block is open: nothing else may be sent in between.
+                    nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
+                    break
+                self.refuse(stream, RequestTimeout("the request did not arrive in time"))
+            stream = stream.next
+        return self.pump()
 
     # A request, as its frames come in.
 
@@ -389,72 +499,86 @@ cdef class H2Connection(ReplyPort):
         if stream == NULL:
             raise MemoryError
         exchange = Exchange.new(self, self.service.dialect, stream_id)
-        exchange.arrival_ns = self.received_ns
+        exchange.arrival_ns = stream.touched_ns = self.received_ns
         exchange.arrival_unix_ns = self.received_unix_ns
         exchange.protocol.at = <const uint8_t*>"grpc"
         exchange.protocol.n = 4
+        exchange.body_limit = self.service.message_limit
         Py_INCREF(exchange)           # released in drop_stream
         stream.exchange = <PyObject*>exchange
         stream.id = stream_id
+        stream.call = CALL_OTHER
         stream.next = self.streams
         if self.streams != NULL:
             self.streams.previous = stream
         self.streams = stream
+        self.in_state[<int>STREAM_RECEIVING] += 1
         nghttp2_session_set_stream_user_data(self.session, stream_id, stream)
         return 0
+
+    cdef bint count_header(self, size_t n) noexcept:
+        # Whether the header is within the limit. It is counted as decoded, so that a few bytes cannot be many headers.
+        self.block_bytes += n
+        if self.block_bytes > HEADER_FLOOD * self.service.header_limit:
+            nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
+        return self.block_bytes <= self.service.header_limit
 
     cdef int take_header(self, H2Stream* stream, const uint8_t* name, size_t name_size,
                          const uint8_t* value, size_t value_size) except -1:
         cdef Exchange exchange = <Exchange>stream.exchange
-        stream.header_bytes += name_size + value_size + 32
-        if stream.header_bytes > self.service.header_limit:
-            return 0                  # refused in headers_done; nothing more of it is kept
         if name[0] == c":":
             if same(name, name_size, ":path", 5):
                 if same(value, value_size, INFER_PATH, INFER_PATH_SIZE):
                     stream.call = CALL_INFER
-                else:
-                    stream.call = CALL_OTHER
-                    exchange.keep_header(name, name_size, value, value_size)
+                    return 0
             elif same(name, name_size, ":method", 7):
                 stream.is_post = same(value, value_size, "POST", 4)
+                return 0
+            else:
+                return 0
         elif same(name, name_size, "content-type", 12):
             stream.is_grpc = value_size >= 16 and memcmp(value, <const char*>"application/grpc", 16) == 0 and (
                 value_size == 16 or value[16] == c"+" or value[16] == c";")
+            return 0
         elif same(name, name_size, "te", 2) or same(name, name_size, "user-agent", 10):
-            pass
+            return 0
         elif same(name, name_size, "grpc-timeout", 12):
             if read_grpc_timeout(value, value_size, exchange) < 0:
                 exchange.fail(TransportViolation(
                     f"grpc-timeout {bytes(value[:value_size])!r} is not 1 to 8 digits and a unit of HMSmun"))
+            return 0
         elif same(name, name_size, "grpc-encoding", 13):
             stream.encoding = message_encoding(value, value_size)
+            return 0
         elif same(name, name_size, "grpc-accept-encoding", 20) or same(name, name_size, "accept-encoding", 15):
-            pass
+            return 0
         elif same(name, name_size, "traceparent", 11):
             read_traceparent(exchange, value, value_size)
-        elif exchange.header_count < MAX_KEPT_HEADERS:
-            exchange.keep_header(name, name_size, value, value_size)
+            return 0
+        if exchange.header_count == MAX_KEPT_HEADERS:
+            return exchange.fail(HeadersTooLarge(f"more than {MAX_KEPT_HEADERS} request headers"))
+        if exchange.keep_header(name, name_size, value, value_size) < 0:
+            raise MemoryError
         return 0
 
     cdef int headers_done(self, H2Stream* stream) except -1:
         cdef Exchange exchange = <Exchange>stream.exchange
-        if stream.header_bytes > self.service.header_limit:
-            return self.answer_error(stream, exchange, PayloadTooLarge(
-                f"request headers of {stream.header_bytes} bytes, over the limit of {self.service.header_limit}"))
+        stream.headers_whole = True
+        if self.block_bytes > self.service.header_limit:
+            return self.refuse(stream, HeadersTooLarge(
+                f"request headers of {self.block_bytes} bytes, over the limit of {self.service.header_limit}"))
         if not stream.is_post:
-            return self.answer_http_status(stream, b"405")
+            return self.refuse_http(stream, b"405", MethodNotAllowed("gRPC calls are sent by POST"))
         if not stream.is_grpc:
-            return self.answer_http_status(stream, b"415")
+            return self.refuse_http(stream, b"415", UnsupportedEncoding("expected content-type application/grpc"))
         if exchange.error is not None:
-            return self.answer_error(stream, exchange, exchange.error)
+            return self.refuse(stream, exchange.error)
         return 0
 
     cdef int take_data(self, H2Stream* stream, const uint8_t* data, size_t n) except -1:
         cdef Exchange exchange = <Exchange>stream.exchange
         cdef size_t part, needed
-        if stream.answered:
-            return 0
+        stream.touched_ns = self.received_ns
         if stream.prefix_size < PREFIX_BYTES:
             part = min(n, <size_t>(PREFIX_BYTES - stream.prefix_size))
             memcpy(stream.prefix + stream.prefix_size, data, part)
@@ -463,80 +587,87 @@ cdef class H2Connection(ReplyPort):
             n -= part
             if stream.prefix_size < PREFIX_BYTES:
                 return 0
-            stream.message_size = ((<size_t>stream.prefix[1] << 24) | (<size_t>stream.prefix[2] << 16)
-                                   | (<size_t>stream.prefix[3] << 8) | <size_t>stream.prefix[4])
-            if stream.message_size > self.service.message_limit:
-                return self.answer_error(stream, exchange, PayloadTooLarge(
-                    f"a message of {stream.message_size} bytes, over the limit of {self.service.message_limit}"))
-            if stream.prefix[0] > 1:
-                return self.answer_error(stream, exchange, TransportViolation(
-                    f"compressed flag {stream.prefix[0]}, expected 0 or 1"))
+            self.read_prefix(stream)
+            if stream.state != STREAM_RECEIVING:
+                return 0
         if n == 0:
             return 0
         needed = exchange.body_size + n
         if needed > stream.message_size:
-            return self.answer_error(stream, exchange, TransportViolation(
-                "more bytes than the one message that a unary call carries"))
+            return self.refuse(stream, TransportViolation("more bytes than the one message that a unary call carries"))
         if needed > exchange.body_capacity:
-            if bytes_held() + needed > self.service.memory_limit:
-                return self.answer_error(stream, exchange, Overloaded(
-                    "the worker's memory budget for requests is used up", hint="retry with back-off"))
-            # A declared length is a claim: room grows with what really came.
-            part = max(needed, 2 * exchange.body_capacity)
-            exchange.reserve_body(min(stream.message_size, max(part, <size_t>BODY_START_BYTES)))
+            self.grow_body(stream, exchange, needed)
+            if stream.state != STREAM_RECEIVING:
+                return 0
         memcpy(exchange.body + exchange.body_size, data, n)
         exchange.body_size = needed
         return 0
 
+    cdef int read_prefix(self, H2Stream* stream) except -1:
+        cdef Exchange exchange = <Exchange>stream.exchange
+        stream.message_size = ((<size_t>stream.prefix[1] << 24) | (<size_t>stream.prefix[2] << 16)
+                               | (<size_t>stream.prefix[3] << 8) | <size_t>stream.prefix[4])
+        if stream.message_size > self.service.message_limit:
+            return self.refuse(stream, PayloadTooLarge(
+                f"a message of {stream.message_size} bytes, over the limit of {self.service.message_limit}"))
+        if stream.prefix[0] == 0:
+            return 0
+        if stream.prefix[0] != 1:
+            return self.refuse(stream, TransportViolation(f"compressed flag {stream.prefix[0]}, expected 0 or 1"))
+        if stream.encoding == ENCODING_IDENTITY:
+            return self.refuse(stream, TransportViolation(
+                "the message is flagged as compressed, but grpc-encoding does not say how"))
+        if stream.encoding == ENCODING_UNKNOWN:
+            return self.refuse(stream, UnsupportedEncoding("expected grpc-encoding gzip, deflate or identity"))
+        exchange.body_coding = CODING_GZIP if stream.encoding == ENCODING_GZIP else CODING_DEFLATE
+        return 0
+
+    cdef int grow_body(self, H2Stream* stream, Exchange exchange, size_t needed) except -1:
+        # A declared length is a claim: room grows with what really came.
+        cdef size_t wider = max(max(needed, 2 * exchange.body_capacity), <size_t>BODY_START_BYTES)
+        if bytes_held() + needed <= self.service.memory_limit:
+            try:
+                exchange.reserve_body(min(stream.message_size, wider))
+                return 0
+            except MemoryError:
+                pass
+        return self.refuse(stream, Overloaded("the worker's memory for requests is used up", hint="retry with back-off"))
+
     cdef int request_done(self, H2Stream* stream) except -1:
         cdef Exchange exchange = <Exchange>stream.exchange
-        if stream.prefix_size < PREFIX_BYTES or exchange.body_size < stream.message_size:
-            return self.answer_error(stream, exchange, TransportViolation(
-                f"the stream ended after {exchange.body_size} of {stream.message_size} message bytes"
-                if stream.prefix_size == PREFIX_BYTES else "the stream ended before a whole message prefix"))
-        if stream.prefix[0] == 1:
-            self.inflate_message(stream, exchange)
-            if stream.answered:
-                return 0
-        if stream.call == CALL_INFER:
-            return self.hand_over(stream, exchange)
-        return self.answer_call(stream, exchange)
-
-    cdef int hand_over(self, H2Stream* stream, Exchange exchange) except -1:
+        if stream.prefix_size < PREFIX_BYTES:
+            return self.refuse(stream, TransportViolation("the stream ended before a whole message prefix"))
+        if exchange.body_size < stream.message_size:
+            return self.refuse(stream, TransportViolation(
+                f"the stream ended after {exchange.body_size} of {stream.message_size} message bytes"))
+        if stream.call == CALL_OTHER:
+            return self.answer_call(stream, exchange)
+        self.enter_state(stream, STREAM_RUNNING)
         self.in_flight += 1
         return self.service.sink.submit(exchange)
 
-    cdef int inflate_message(self, H2Stream* stream, Exchange exchange) except -1:
-        cdef bytes plain
-        if stream.encoding == ENCODING_IDENTITY:
-            return self.answer_error(stream, exchange, TransportViolation(
-                "the message is flagged as compressed, but grpc-encoding is not set"))
-        if stream.encoding == ENCODING_UNKNOWN:
-            return self.answer_error(stream, exchange, MethodUnimplemented(
-                "grpc-encoding is not one that this server takes: gzip, deflate, identity"))
-        try:
-            plain = inflate(exchange.body[:exchange.body_size], stream.encoding == ENCODING_GZIP,
-                            self.service.message_limit)
-        except GatewayError as error:
-            return self.answer_error(stream, exchange, error)
-        exchange.body_size = 0
-        exchange.set_body(<const uint8_t*>PyBytes_AS_STRING(plain), <size_t>PyBytes_GET_SIZE(plain))
-        return 0
-
     cdef int answer_call(self, H2Stream* stream, Exchange exchange) except -1:
         cdef bytes reply
-        cdef Span path = exchange.header(<const uint8_t*>":path", 5)
+        cdef InflateResult result
+        cdef str path = span_text(exchange.header(<const uint8_t*>":path", 5))
+        if exchange.body_coding:
+            exchange.body_limit = min(exchange.body_limit, <size_t>OTHER_MESSAGE_BYTES)
+            result = inflate_body(exchange)
+            if result != INFLATED:
+                fail_inflate(exchange, result)
+                return self.refuse(stream, exchange.error)
         try:
-            reply = self.service.call(path.at[:path.n].decode("utf-8", "replace"), exchange.body[:exchange.body_size])
+            reply = self.service.call(path, PyBytes_FromStringAndSize(<char*>exchange.body,
+                                                                      <Py_ssize_t>exchange.body_size))
         except GatewayError as error:
-            return self.answer_error(stream, exchange, error)
+            return self.refuse(stream, error)
         except Exception as error:
-            self.answer_error(stream, exchange, InternalError("the call failed inside the server"))
-            raise
+            self.service.loop.call_exception_handler({"message": f"the call {path[:100]!r} failed", "exception": error})
+            return self.refuse(stream, InternalError("the call failed inside the server"))
         exchange.reserve_reply(PREFIX_BYTES + <size_t>PyBytes_GET_SIZE(reply))
         write_prefix(exchange.reply, <size_t>PyBytes_GET_SIZE(reply))
         memcpy(exchange.reply + PREFIX_BYTES, PyBytes_AS_STRING(reply), <size_t>PyBytes_GET_SIZE(reply))
-        return self.answer_ok(stream, exchange)
+        return self.answer_ok(stream)
 
     # The answer.
 
@@ -547,56 +678,56 @@ cdef class H2Connection(ReplyPort):
         if self.session == NULL:
             return 0
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(self.session, <int32_t>exchange.stream_id)
-        if stream == NULL or stream.answered or stream.exchange != <PyObject*>exchange:
-            return 0                  # the caller has gone
+        if stream == NULL:
+            if self.closing:
+                self.flush_wanted = True          # its caller has gone; this may have been all that we waited for
+            return 0
         if exchange.version is not None:
             write_uuid_text(stream.prediction_id, exchange.prediction_id)
         self.flush_wanted = True
         if exchange.error is not None:
             return self.answer_error(stream, exchange, exchange.error)
-        return self.answer_ok(stream, exchange)
+        return self.answer_ok(stream)
 
-    cdef int answer_ok(self, H2Stream* stream, Exchange exchange) except -1:
+    cdef int answer_ok(self, H2Stream* stream) except -1:
         cdef nghttp2_data_provider provider
         provider.source.ptr = stream
         provider.read_callback = read_reply
-        stream.answered = True
-        if nghttp2_submit_response(self.session, stream.id, OK_HEADERS, 2, &provider) != 0:
-            raise MemoryError
-        return 0
+        return self.submit(stream, OK_HEADERS, 2, &provider)
 
     cdef int answer_error(self, H2Stream* stream, Exchange exchange, object error) except -1:
         # Trailers-Only (PROTOCOL-HTTP2, "Responses"): one HEADERS frame that ends the stream.
-        cdef nghttp2_nv headers[7]
+        cdef nghttp2_nv headers[8]
         cdef size_t n = 4
         cdef bytes status = b"%d" % self.service.grpc_status[error.code]
         cdef bytes message = percent_encoded(str(error))
         headers[0] = OK_HEADERS[0]
         headers[1] = OK_HEADERS[1]
+        # status and message die with this call: these two values are copied
         set_nv(&headers[2], "grpc-status", 11, status, <size_t>len(status), NGHTTP2_NV_FLAG_NONE)
         set_nv(&headers[3], "grpc-message", 12, message, <size_t>len(message), NGHTTP2_NV_FLAG_NO_INDEX)
-        # status and message die with this call: these two values are copied
-        headers[2].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME
-        headers[3].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX
-        if exchange.version is not None:
-            n = 7
-            set_nv(&headers[4], "x-prediction-id", 15, stream.prediction_id, 36, NGHTTP2_NV_FLAG_NO_INDEX)
-            set_nv(&headers[5], "x-model-version", 15, <char*>exchange.version_text.at, exchange.version_text.n,
-                   NGHTTP2_NV_FLAG_NONE)
-            set_nv(&headers[6], "x-record-state", 14, RECORD_STATES[<int>exchange.record_state],
-                   RECORD_STATE_SIZES[<int>exchange.record_state], NGHTTP2_NV_FLAG_NONE)
-        stream.answered = True
-        if nghttp2_submit_response(self.session, stream.id, headers, n, NULL) != 0:
-            raise MemoryError
-        return 0
+        if isinstance(error, UnsupportedEncoding):
+            set_nv(&headers[n], "grpc-accept-encoding", 20, "identity,deflate,gzip", 21, NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+            n += 1
+        n += set_prediction(headers + n, stream, exchange)
+        return self.submit(stream, headers, n, NULL)
 
-    cdef int answer_http_status(self, H2Stream* stream, bytes status) except -1:
+    cdef int refuse(self, H2Stream* stream, object error) except -1:
+        self.service.sink.count_refusal(error)
+        return self.answer_error(stream, <Exchange>stream.exchange, error)
+
+    cdef int refuse_http(self, H2Stream* stream, bytes status, object error) except -1:
         cdef nghttp2_nv headers[1]
+        self.service.sink.count_refusal(error)
         set_nv(&headers[0], ":status", 7, status, 3, NGHTTP2_NV_FLAG_NONE)
-        headers[0].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME
-        stream.answered = True
-        if nghttp2_submit_response(self.session, stream.id, headers, 1, NULL) != 0:
-            raise MemoryError
+        return self.submit(stream, headers, 1, NULL)
+
+    cdef int submit(self, H2Stream* stream, const nghttp2_nv* headers, size_t n,
+                    const nghttp2_data_provider* provider) except -1:
+        self.enter_state(stream, STREAM_ANSWERED)
+        if nghttp2_submit_response(self.session, stream.id, headers, n, provider) != 0:
+            # Out of memory. Raised, it would be the pipeline's trouble, and that of the other connections.
+            self.abort()
         return 0
 
     cdef int flush(self) except -1:
@@ -606,47 +737,44 @@ cdef class H2Connection(ReplyPort):
     cdef int pump(self) except -1:
         # Everything nghttp2 has to say, in writes of at most FLUSH_BYTES; stops while the socket is full.
         cdef const uint8_t* piece
-        cdef ssize_t n = 0
+        cdef ssize_t n = 1
         cdef size_t size
-        if self.session == NULL or self.receiving or self.transport is None:
+        if self.session == NULL or self.receiving or self.pumping:
             return 0
-        while not self.writing_paused:
-            size = 0
-            while size < FLUSH_BYTES:
-                n = nghttp2_session_mem_send(self.session, &piece)
-                if n <= 0:
-                    break
-                self.service.reserve_out(size + <size_t>n)
-                memcpy(self.service.out + size, piece, <size_t>n)
-                size += <size_t>n
-            if size:
-                self.transport.write(PyBytes_FromStringAndSize(<char*>self.service.out, <Py_ssize_t>size))
-            if n <= 0:
-                break
-        if self.callback_error is not None:
-            error, self.callback_error = self.callback_error, None
-            self.abort()
-            raise error
+        self.pumping = True
+        try:
+            while n > 0 and not self.writing_paused:
+                size = 0
+                while size < FLUSH_BYTES:
+                    n = nghttp2_session_mem_send(self.session, &piece)
+                    if n <= 0:
+                        break
+                    self.service.reserve_out(size + <size_t>n)
+                    memcpy(self.service.out + size, piece, <size_t>n)
+                    size += <size_t>n
+                if size:
+                    self.transport.write(PyBytes_FromStringAndSize(<char*>self.service.out, <Py_ssize_t>size))
+                    if self.session == NULL:      # lost while it was written to
+                        return 0
+        finally:
+            self.pumping = False
+        if n < 0:
+            self.abort()                          # the library is out of memory: the session cannot go on
+            return 0
         if (self.closing and self.in_flight == 0 and self.streams == NULL) or not (
             nghttp2_session_want_read(self.session) or nghttp2_session_want_write(self.session)
         ):
-            self.transport.close()
+            self.end()
         return 0
 
     # Bookkeeping.
 
-    cdef int charge_control_frame(self) except -1:
-        # PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA: cheap to send, so they have a budget.
-        cdef int64_t now = self.received_ns
-        self.control_tokens = min(<double>CONTROL_BURST,
-                                  self.control_tokens + (now - self.tokens_ns) * (CONTROL_REFILL_PER_S / 1e9))
-        self.tokens_ns = now
-        self.control_tokens -= 1
-        if self.control_tokens < 0:
-            nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
-        return 0
+    cdef void enter_state(self, H2Stream* stream, StreamState state) noexcept:
+        self.in_state[<int>stream.state] -= 1
+        self.in_state[<int>state] += 1
+        stream.state = state
 
-    cdef int drop_stream(self, H2Stream* stream, bint cancelled) except -1:
+    cdef void drop_stream(self, H2Stream* stream) noexcept:
         cdef Exchange exchange = <Exchange>stream.exchange
         if stream.previous != NULL:
             stream.previous.next = stream.next
@@ -654,13 +782,41 @@ cdef class H2Connection(ReplyPort):
             self.streams = stream.next
         if stream.next != NULL:
             stream.next.previous = stream.previous
-        if self.session != NULL:
-            nghttp2_session_set_stream_user_data(self.session, stream.id, NULL)
-        if cancelled or not stream.answered:
+        self.in_state[<int>stream.state] -= 1
+        if stream.state != STREAM_ANSWERED:
             exchange.cancelled = True
         Py_DECREF(exchange)           # taken in begin_stream
         free(stream)
+
+    cdef void charge_control_frame(self, double price) noexcept:
+        # PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA.
+        cdef int64_t now = self.received_ns
+        if self.control_tokens < CONTROL_BURST:
+            self.control_tokens = min(<double>CONTROL_BURST, self.control_tokens
+                                      + <double>(now - self.tokens_ns) * CONTROL_REFILL_PER_S / <double>SECOND)
+        self.tokens_ns = now
+        self.control_tokens -= price
+        if self.control_tokens < 0:
+            nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
+
+    cdef void earn(self, double tokens) noexcept:
+        if self.control_tokens < EARNED_LIMIT:
+            self.control_tokens += tokens
+
+    cdef int raise_callback_error(self) except -1:
+        if self.callback_error is not None:
+            error, self.callback_error = self.callback_error, None
+            self.abort()
+            raise error
         return 0
+
+
+cdef bytes percent_encoded(str message):
+    # grpc-message: bytes outside 0x20–0x7E and '%' as %XX (PROTOCOL-HTTP2, "Responses"). Cut between characters.
+    cdef bytes raw = message.encode("utf-8", "replace")
+    if len(raw) > MESSAGE_TEXT_LIMIT:
+        raw = raw[:MESSAGE_TEXT_LIMIT].decode("utf-8", "ignore").encode()
+    return b"".join([bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw])
 
 
 cdef void write_prefix(uint8_t* out, size_t n) noexcept nogil:
@@ -710,20 +866,3 @@ cdef int read_grpc_timeout(const uint8_t* value, size_t n, Exchange exchange) no
         return 0
     exchange.deadline_ns = exchange.arrival_ns + amount * unit
     return 0
-
-
-def inflate(const uint8_t[:] packed not None, bint gzip, size_t limit) -> bytes:
-    """Inflate one message, at most ``limit`` bytes of it.
-
-    Raises PayloadTooLarge past the limit, TransportViolation for a corrupt or cut-off stream.
-    """
-    engine = zlib.decompressobj(wbits=31 if gzip else 15)
-    try:
-        plain = engine.decompress(packed, limit + 1)
-    except zlib.error as error:
-        raise TransportViolation(f"the compressed message is corrupt: {error}") from error
-    if len(plain) > limit:
-        raise PayloadTooLarge(f"the message inflates past the limit of {limit} bytes")
-    if not engine.eof:
-        raise TransportViolation("the compressed message is cut off")
-    return plain

@@ -2,7 +2,9 @@
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from gateway._fast.exchange cimport Exchange
+from gateway._fast.exchange cimport Exchange, bytes_held
+
+from gateway.core.errors import Overloaded, PayloadTooLarge, TransportViolation
 
 cdef extern from "<zlib.h>" nogil:
     ctypedef struct z_stream:
@@ -27,6 +29,13 @@ cdef enum:
     BARE_WINDOW = -15
     FIRST_ROOM = 16384
     LARGEST_STEP = 1 << 30       # zlib counts in unsigned int
+
+cdef size_t budget = <size_t>-1
+
+
+cdef void set_inflate_budget(size_t n) noexcept:
+    global budget
+    budget = n
 
 
 cdef InflateResult inflate_body(Exchange exchange) noexcept nogil:
@@ -89,9 +98,21 @@ cdef InflateResult run(
 
 cdef int grow(uint8_t** out, size_t* room, size_t limit) noexcept nogil:
     cdef size_t wider = min(max(2 * room[0], <size_t>FIRST_ROOM), limit)
-    cdef uint8_t* grown = <uint8_t*>realloc(out[0], wider)
+    cdef uint8_t* grown
+    if bytes_held() + wider > budget:
+        return -1
+    grown = <uint8_t*>realloc(out[0], wider)
     if grown == NULL:
         return -1
     out[0] = grown
     room[0] = wider
     return 0
+
+
+cdef int fail_inflate(Exchange exchange, InflateResult result) except -1:
+    cdef str coding = "gzip" if exchange.body_coding == CODING_GZIP else "deflate"
+    if result == INFLATE_TOO_LARGE:
+        return exchange.fail(PayloadTooLarge(f"the message inflates past the limit of {exchange.body_limit} bytes"))
+    if result == INFLATE_NO_MEMORY:
+        return exchange.fail(Overloaded("the worker's memory for requests is used up", hint="retry with back-off"))
+    return exchange.fail(TransportViolation(f"the message is not whole {coding} data: it is corrupt or cut off"))

@@ -65,8 +65,10 @@ cdef extern from "nghttp2/nghttp2.h":
         NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
         NGHTTP2_SETTINGS_MAX_FRAME_SIZE
         NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
+        NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
 
     ctypedef int (*on_frame)(nghttp2_session*, const nghttp2_frame*, void*) noexcept
+    ctypedef int (*on_invalid_frame)(nghttp2_session*, const nghttp2_frame*, int, void*) noexcept
     ctypedef int (*on_data_chunk)(nghttp2_session*, uint8_t, int32_t, const uint8_t*, size_t, void*) noexcept
     ctypedef int (*on_stream_close)(nghttp2_session*, int32_t, uint32_t, void*) noexcept
     ctypedef int (*on_header)(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t, const uint8_t*, size_t,
@@ -74,6 +76,7 @@ cdef extern from "nghttp2/nghttp2.h":
 
     int nghttp2_session_callbacks_new(nghttp2_session_callbacks**) nogil
     void nghttp2_session_callbacks_set_on_frame_recv_callback(nghttp2_session_callbacks*, on_frame)
+    void nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(nghttp2_session_callbacks*, on_invalid_frame)
     void nghttp2_session_callbacks_set_on_frame_send_callback(nghttp2_session_callbacks*, on_frame)
     void nghttp2_session_callbacks_set_on_begin_headers_callback(nghttp2_session_callbacks*, on_frame)
     void nghttp2_session_callbacks_set_on_data_chunk_recv_callback(nghttp2_session_callbacks*, on_data_chunk)

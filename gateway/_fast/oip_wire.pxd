@@ -26,6 +26,7 @@ cdef enum WireMistake:           # Exchange.mistake.kind, beside tensor_binding.
     BAD_PARAMETER = 111          # name: the parameter; its value has not the type or range that it needs
     SHARED_MEMORY = 112          # name: the tensor
     CLASSIFICATION = 113         # name: the output
+    MESSAGE_CODING = 114         # got: inflate.InflateResult; noted by OipDialect.scan alone
 
 # Read a ModelInferRequest. Fills model_name, model_version, request_id, inputs in canonical form, wanted, form,
 # raw_features and, from the parameter `timeout`, deadline_ns. Every span borrows from `message` or the exchange's
@@ -52,7 +53,7 @@ cdef class ReplyTemplate:
     cdef OutputHead* outputs     # owned: freed in __dealloc__; the model's order
 
 cdef class OipDialect(Dialect):
-    # scan and settle are the functions above, over the exchange's body.
+    # scan and settle are the functions above, over the exchange's body, which scan inflates if it has a coding.
     # write_reply: a ModelInferResponse behind its gRPC prefix; nothing if the exchange has an error, which travels in
     # the trailers. Needs exchange.reply_template to be the version's ReplyTemplate, and `outputs` to hold all the
     # model's outputs in its order.

@@ -13,6 +13,7 @@ from gateway._fast.exchange cimport (
     FORM_RAW, FORM_TYPED, ID_BYTES, MAX_RANK, Dialect, Exchange, Mistake, Span, TensorView,
 )
 from gateway._fast.identifiers cimport write_uuid_text
+from gateway._fast.inflate cimport INFLATED, InflateResult, fail_inflate, inflate_body
 from gateway._fast.protobuf_wire cimport (
     WIRE_DEPTH, WIRE_FIXED32, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Cursor, block_size, cursor_over, put_block_head,
     put_bytes, put_varint, skip_value, take_block, take_bytes, take_tag, take_text, take_varint, varint_size,
@@ -783,9 +784,14 @@ cdef inline uint8_t* put_id_text(uint8_t* out, const uint8_t* id) noexcept nogil
 
 cdef class OipDialect(Dialect):
     cdef int scan(self, Exchange exchange) noexcept nogil:
+        cdef InflateResult result = inflate_body(exchange) if exchange.body_coding else INFLATED
+        if result != INFLATED:
+            return note_mistake(exchange, MESSAGE_CODING, -1, exchange.model_name, 0, result)
         return read_infer_request(exchange, exchange.body, exchange.body_size)
 
     cdef int settle(self, Exchange exchange) except -1:
+        if exchange.mistake.kind == MESSAGE_CODING:
+            return fail_inflate(exchange, <InflateResult>exchange.mistake.got)
         return settle_error(exchange)
 
     cdef int write_reply(self, Exchange exchange) except -1:
