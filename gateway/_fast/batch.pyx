@@ -16,7 +16,7 @@ from gateway._fast.feature_plan cimport FeaturePlan
 from gateway._fast.served cimport GraphTensor
 from gateway._fast.tensor_binding cimport InputTable
 
-from gateway.core.errors import GatewayError, InferenceFailed, InternalError
+from gateway.core.errors import GatewayError, InferenceFailed, InternalError, TensorMismatch
 from gateway.core.tensors import DataType
 
 cdef list NUMPY_TYPES = [None] * DTYPE_COUNT         # DType -> numpy dtype; None: not one that numpy holds
@@ -165,13 +165,22 @@ cdef class Batch:
         return tuple(shape)
 
     def gather_strings(self, int spec):
-        """A string tensor: Python objects, as ONNX Runtime's binding wants them."""
+        """A string tensor: Python texts, which is all that ONNX Runtime's binding takes and gives.
+
+        Raises TensorMismatch for bytes that are no UTF-8; their owner is found by running all apart.
+        """
         cdef Exchange exchange
         cdef list values = []
         for exchange in self.exchanges:
             bytes_elements(&exchange.inputs[exchange.input_of_spec[spec]], values)
         array = np.empty(len(values), dtype=object)
-        array[:] = [value.decode("utf-8", "surrogateescape") for value in values]
+        for element, value in enumerate(values):
+            try:
+                array[element] = value.decode()
+            except UnicodeDecodeError as error:
+                raise TensorMismatch(
+                    f"element {element} of input '{self.version.input_names[spec]}' for model '{self.version.model}' is "
+                    f"not UTF-8: {error.reason} at byte {error.start}", hint="send text, or base64 of it") from error
         return array.reshape(self.batch_shape(<Exchange>self.exchanges[0], spec))
 
     cdef dict gather_columns(self):

@@ -58,7 +58,7 @@ def load_version(entry: VersionEntry) -> ServedVersion:
     """Load, compile and warm one version. Raises GatewayError: LoadFailed or ConfigurationError."""
     session = open_session(entry.path / entry.file)
     graph = session.graph
-    batchable = graph.batchable and entry.max_rows > 1
+    batchable = graph.batchable and entry.max_rows > 1 and _gives_row_for_row(session, entry.max_rows)
     plan = _plan(entry, graph)
     raw = _table(entry, graph, list(graph.inputs), batchable=batchable)
     inputs = raw if plan is None else _column_table(entry, graph, plan)
@@ -107,6 +107,11 @@ def _column_table(entry: VersionEntry, graph: Graph, plan: FeaturePlan) -> Input
         columns=True,
         accepts=accepts,
     )
+
+
+def _gives_row_for_row(session: Session, rows: int) -> bool:
+    """Whether the open first dimension is a batch: a graph that sums over it gives another number of rows out."""
+    return all(output.ndim and len(output) == rows for output in warm_up(session, rows))
 
 
 def _warm(served: ServedVersion, session: Session, most_rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 # Official builds since 1.29 send telemetry unless told otherwise before they are imported.
@@ -9,6 +10,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,10 @@ class Graph:
 
     @property
     def batchable(self) -> bool:
-        """Every tensor has an open first dimension: rows of different requests may share a run."""
+        """Every tensor has an open first dimension, so rows of different requests may share a run.
+
+        If it is a batch at all: only a run tells.
+        """
         return all(spec.shape and spec.shape[0] == -1 for spec in (*self.inputs, *self.outputs))
 
 
@@ -62,7 +67,7 @@ class Session:
             self.run = self._run_with_values
 
     def _run_with_values(self, names: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        # numpy has no bfloat16: such tensors travel as their 16 bits.
+        # numpy has no bfloat16, and the binding no way out of it: such tensors travel as their 16 bits.
         types = {spec.name: spec.datatype for spec in self.graph.inputs}
         values = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
@@ -70,7 +75,18 @@ class Session:
             else onnxruntime.OrtValue.ortvalue_from_numpy(array)
             for name, array in feeds.items()
         }
-        return [value.numpy() for value in self._session.run_with_ort_values(names, values)]
+        return [
+            _bits(value) if value.element_type() == _BFLOAT16 else value.numpy()
+            for value in self._session.run_with_ort_values(names, values)
+        ]
+
+
+def _bits(value: Any) -> np.ndarray:
+    """A copy of a 16-bit tensor's memory, as uint16."""
+    shape = tuple(value.shape())
+    elements = ctypes.c_uint16 * prod(shape)
+    # An empty tensor may have no memory at all.
+    return np.array(elements.from_address(value.data_ptr()) if prod(shape) else [], dtype=np.uint16).reshape(shape)
 
 
 def open_session(path: Path, *, threads: int = 1) -> Session:
@@ -92,16 +108,17 @@ def open_session(path: Path, *, threads: int = 1) -> Session:
     return Session(session, Graph(inputs, outputs))
 
 
-def warm_up(session: Session, rows: int) -> None:
+def warm_up(session: Session, rows: int) -> list[np.ndarray]:
     """Run once on ``rows`` rows of zeros, so that the first request does not pay for lazy initialisation.
 
-    Raises LoadFailed if the graph cannot run at all.
+    Returns the outputs. Raises LoadFailed if the graph cannot run at all.
     """
     feeds = {spec.name: _zeros(spec, rows) for spec in session.graph.inputs}
     try:
-        session.run([spec.name for spec in session.graph.outputs], feeds)
+        outputs: list[np.ndarray] = session.run([spec.name for spec in session.graph.outputs], feeds)
     except Exception as error:
         raise LoadFailed(f"the warm-up run failed: {_reason(error)}") from error
+    return outputs
 
 
 def _spec(node: Any, path: Path) -> TensorSpec:
