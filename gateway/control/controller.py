@@ -440,9 +440,7 @@ class Controller:
         state = self.desired.model(model)
         if whole and FILES in (state.managed_by, self._managed_by):
             state = state_from_files(offered.spec, state)
-        lifted = self.known.quarantine_of(model)
-        # Loading what the files offer anyway is no admin's decision against them.
-        return edits.load(state, versions, lifted) if versions & (state.unloaded | lifted.keys()) else state
+        return edits.load(state, versions, self.known.quarantine_of(model))
 
     async def _reread(self, model: str, version: str | None) -> OfferedModel:
         """The model as it is on disk now; where only a version is asked for, everything else as it was."""

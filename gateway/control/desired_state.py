@@ -125,6 +125,7 @@ def state_from_files(spec: ModelSpec, previous: ModelState | None) -> ModelState
         override_header=spec.traffic.override_header,
         labels=dict(spec.labels),
         shadows={shadow.version: shadow.percent for shadow in spec.shadows},
+        released=previous.released if previous else {},  # files know nothing of quarantines
     )
 
 
@@ -178,7 +179,14 @@ def remove_shadow(state: ModelState, running: Split, version: str) -> ModelState
 def load(state: ModelState, versions: frozenset[str], quarantined: Mapping[str, str]) -> ModelState:
     """Let versions be loaded, also those that were ``quarantined`` (version → since when)."""
     lifted = {version: since for version, since in quarantined.items() if version in versions}
-    return replace(state, unloaded=state.unloaded - versions, released={**state.released, **lifted}, managed_by=ADMIN)
+    # Loading what the files offer anyway is no decision against them.
+    managed_by = ADMIN if versions & state.unloaded else state.managed_by
+    return replace(
+        state,
+        unloaded=state.unloaded - versions,
+        released={**state.released, **lifted},
+        managed_by=managed_by,
+    )
 
 
 def unload(state: ModelState, versions: frozenset[str], *, force: bool = False) -> ModelState:

@@ -51,12 +51,16 @@ class Knowledge:
     def learn_from_joiner(self, answer: Answer) -> None:
         """A process that joined said how the running snapshot loads in it.
 
-        A worker in which a version does not load that loads in the others is a machine's trouble: the snapshot stays.
+        A worker in which a version does not load that loads in the others is a machine's trouble, or its files are
+        gone: the snapshot stays, and the trouble is told.
         """
         for model, reports in answer.reports.items():
             for version, report in reports.items():
                 if report.get("ok") or answer.role != WORKER:
                     self.reports[model, version] = report
+                else:
+                    note = f"{answer.name} runs without version {version}: {self._reason(model, version, report)}"
+                    self.notes[model] = [*(told for told in self.notes.get(model, ()) if told != note), note]
 
     def forget_failures(self, model: str, versions: Iterable[str]) -> None:
         """These versions are tried again."""

@@ -1,6 +1,7 @@
 """The commands that a user meets, against a real admin port: what they print, and how they end."""
 
 import asyncio
+import fcntl
 import json
 import os
 import subprocess
@@ -313,6 +314,15 @@ def test_serve_tells_every_wrong_setting(folders, tmp_path):
     (tmp_path / "file").write_text("")
     blocked = gateway("serve", folders.path, "--state-dir", tmp_path / "file")
     assert "cannot be written" in str(blocked.error)
+
+
+def test_serve_leaves_the_settings_of_a_running_gateway_alone(folders, tmp_path):
+    (tmp_path / "state" / "run").mkdir(parents=True)
+    with open(tmp_path / "state" / "run" / "supervisor.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = gateway("serve", folders.path, "--state-dir", tmp_path / "state")
+    assert refused.error.code == "conflict"
+    assert not (tmp_path / "state" / "run" / "server.json").exists()
 
 
 def test_check_tells_every_problem_and_fails(tmp_path):

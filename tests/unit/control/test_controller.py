@@ -941,3 +941,32 @@ def test_reasons_name_files_without_their_folder(three, state_dir):
             assert t.controller.snapshot["unavailable"] == {"m": {"2": "model.onnx: ONNX Runtime cannot load it"}}
 
     run(scenario())
+
+
+def test_lifting_a_quarantine_is_no_decision_against_the_files_and_survives_a_restart(three, state_dir):
+    found = {("m", "2"): "2026-11-23T06:00:00Z"}
+
+    async def scenario():
+        async with tree(three, state_dir) as t:
+            await t.controller.quarantine(found)
+            await t.controller.load("admin", "m", "2")
+            assert t.controller.desired.model("m").managed_by == "files"
+            assert states(t.controller, "m")["2"] == "ready"
+        async with tree(three, state_dir, wait=False) as t:
+            await t.controller.start(found)
+            assert states(t.controller, "m")["2"] == "ready"
+
+    run(scenario())
+
+
+def test_a_worker_that_starts_again_and_cannot_load_a_version_is_told_of(three, state_dir):
+    async def scenario():
+        async with tree(three, state_dir) as t:
+            t.behaviour.broken["m", "2"] = "the file is gone"
+            t.crew[0].die()
+            async with asyncio.timeout(10):
+                while t.crew[0].running != 1:
+                    await asyncio.sleep(0)
+            assert "m: worker 0 runs without version 2: the file is gone" in views.health(t.controller)["problems"]
+
+    run(scenario())

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -45,17 +46,23 @@ def postgres(tmp_path_factory):
         shutil.chown(home, "nobody")
         as_user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
 
-    def postgres(*command):
-        subprocess.run(
-            [*as_user, *command], check=True, capture_output=True, cwd=home, env={"PATH": os.environ["PATH"]}
-        )
-
+    environ = {"PATH": os.environ["PATH"]}
     data = home / "data"
-    postgres(binaries[-1] / "initdb", "-D", data, "-U", "gateway", "--auth", "trust", "--encoding", "UTF8", "--no-sync")
-    options = f"-k {home} -c listen_addresses='' -c fsync=off"
-    postgres(binaries[-1] / "pg_ctl", "-D", data, "-o", options, "-l", home / "log", "-w", "start")
-    yield f"postgresql:///postgres?host={home}&user=gateway"
-    postgres(binaries[-1] / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    initdb = [*as_user, binaries[-1] / "initdb", "-D", data, "-U", "gateway", "--auth", "trust", "--encoding", "UTF8"]
+    made = subprocess.run([*initdb, "--no-sync"], check=False, capture_output=True, text=True, cwd=home, env=environ)
+    assert made.returncode == 0, made.stderr
+    options = ["-k", home, "-c", "listen_addresses=", "-c", "fsync=off"]
+    with open(home / "log", "wb") as log:
+        server = subprocess.Popen(
+            [*as_user, binaries[-1] / "postgres", "-D", data, *options], cwd=home, env=environ, stderr=log, stdout=log
+        )
+    try:
+        while subprocess.run([binaries[-1] / "pg_isready", "-h", home], capture_output=True, check=False).returncode:
+            assert server.poll() is None, (home / "log").read_text()
+        yield f"postgresql:///postgres?host={home}&user=gateway"
+    finally:
+        server.send_signal(signal.SIGQUIT)  # its immediate shutdown
+        server.wait()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
