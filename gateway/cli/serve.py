@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from pathlib import Path
@@ -105,14 +104,13 @@ def check_unoccupied(config: ServerConfig) -> None:
 def write_settings(config: ServerConfig) -> Path:
     """``STATE_DIR/run/server.json``, in a state directory that only this user can enter.
 
-    ConfigurationError if it cannot be written, Conflict if a gateway runs there: its processes read that file.
+    ConfigurationError if it cannot be written.
     """
     path = config.state_dir / "run" / "server.json"
     try:
         for folder in (config.state_dir, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-        _refuse_if_in_use(path.parent)
         fresh = path.with_suffix(".new")
         fresh.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
         fresh.chmod(0o600)
@@ -121,14 +119,3 @@ def write_settings(config: ServerConfig) -> Path:
         reason = f"cannot be written: {error.strerror}"
         raise ConfigurationError([Problem(str(error.filename or path), "", reason)]) from error
     return path
-
-
-def _refuse_if_in_use(run_dir: Path) -> None:
-    """Conflict while a supervisor holds its lock. It takes the lock itself later; this only protects its settings."""
-    with open(run_dir / "supervisor.lock", "a", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"a gateway runs on state directory {run_dir.parent}", hint="stop it, or choose another --state-dir"
-            ) from None
