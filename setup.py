@@ -47,6 +47,7 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "batch": [],
     "pipeline": [],
     "shadow_feed": [],
+    "lost_requests": [],
 }
 MODULES = {name: libraries for name, libraries in MODULES.items() if os.path.exists(f"gateway/_fast/{name}.pyx")}
 if SKIP:

@@ -194,7 +194,7 @@ class ModelNotReady(Unavailable):
 
 
 class WorkerLost(Unavailable):
-    """The worker died under the request; written by the supervisor, never by a worker."""
+    """The worker died under the request; only ever in the record, written by the worker's successor."""
 
     code = "worker_lost"
 

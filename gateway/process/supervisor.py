@@ -360,6 +360,7 @@ class Supervisor:
                 "index": member.number,
                 "pid": pid,
                 "end": "hung" if member in self._hung else _ending(code),
+                "started": self._started,
                 "suspects": [
                     {
                         "model": crumb.model,

@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -28,10 +28,10 @@ from gateway._fast.h2_connection import H2Connection, H2Service
 from gateway._fast.http_connection import HttpConnection, HttpService
 from gateway._fast.oip_wire import OipDialect
 from gateway._fast.pipeline import Pipeline
-from gateway._fast.record_ring import RingWriter
+from gateway._fast.record_ring import RingWriter, SchemaHandle
 from gateway._fast.served import ServedVersion
-from gateway.core.snapshot_files import SnapshotFiles
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, worker_slot
+from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
 from gateway.process.handoff import take_connections
 from gateway.process.own_thread import in_thread_of_its_own
@@ -44,6 +44,7 @@ from gateway.serving.placement import place
 from gateway.serving.served_directory import ServedDirectory
 from gateway.serving.server_replies import HttpCalls
 from gateway.serving.snapshot import NOTHING, Prepared, compile_models, prepare
+from gateway.serving.worker_lost import Obituaries, tell_lost_requests
 
 log = logging.getLogger("gateway.worker")
 
@@ -71,6 +72,7 @@ class Worker:
         runtime = json.loads((self._state_dir / "run" / "runtime.json").read_text(encoding="utf-8"))
         self._shm = Path(runtime["shm"])
         self._ports = runtime["ports"]
+        self._tree_started = runtime["started"]
         self._page = ControlPage.open(str(self._shm / PAGE_NAME))
         self._slot = self._page.slot(worker_slot(index))
         self._recording = settings.get("recording", "on") == "on"
@@ -87,6 +89,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._build()
         await self._adopt_newest_snapshot()
+        self._tell_lost_requests()
         self._open()
         await self._stopping.wait()
         await self._drain()
@@ -202,6 +205,29 @@ class Worker:
         return self._ring.register_schema(
             served.model, served.version, served.digest, list(served.inputs.specs), served.outputs
         )
+
+    def _tell_lost_requests(self) -> None:
+        """What died with predecessors, before anything else of ours is in the ring."""
+        if self._ring is None:
+            return
+        obituaries = Obituaries(self._state_dir / "run", self._index, self._tree_started)
+        try:
+            told = tell_lost_requests(obituaries, self._ring, self._schema_of_lost)
+        except OSError as error:
+            log.error("requests that were lost with a worker cannot be told: %s", error)
+        else:
+            if told:
+                log.info("%d requests were lost with the last worker %d", told, self._index)
+
+    def _schema_of_lost(self, model: str, version: str) -> SchemaHandle | None:
+        assert self._ring is not None
+        part = self._running.document["models"].get(model, {})
+        if part.get("recording", {}).get("mode", "on") == "off":
+            return None
+        served = self._running.loaded.get((model, version))
+        if isinstance(served, ServedVersion):
+            return cast(SchemaHandle, served.schema)
+        return self._ring.register_schema(model, version, "", [], [])  # not served any more
 
     # Open for business.
 
