@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -116,9 +117,20 @@ class RunningGateway:
 
     def wait_until_worker_serves(self, index: int) -> None:
         """Until the worker runs a snapshot: a new connection may land there."""
+        with self._page() as page:
+            wait_until(f"worker {index} serves", lambda: page.slot(worker_slot(index)).running_epoch, PATIENCE)
+
+    def is_running(self, model: str) -> bool:
+        """Whether a worker runs this model in native code right now."""
+        workers = [worker_slot(place["index"]) for place in self.runtime()["workers"]]
+        with self._page() as page:
+            return any(crumb.model == model for slot in workers for crumb in page.slot(slot).breadcrumbs())
+
+    @contextlib.contextmanager
+    def _page(self) -> Iterator[ControlPage]:
         page = ControlPage.open(os.path.join(self.runtime()["shm"], PAGE_NAME))
         try:
-            wait_until(f"worker {index} serves", lambda: page.slot(worker_slot(index)).running_epoch, PATIENCE)
+            yield page
         finally:
             page.close()
 

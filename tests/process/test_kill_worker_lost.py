@@ -6,8 +6,6 @@ import pytest
 from supervised_tree import wait_until
 from tiny_models import write_counting
 
-from gateway.core.shared_page import PAGE_NAME, ControlPage, worker_slot
-
 #: Turns of the loop: far longer than the test takes.
 FOR_MINUTES = 200_000_000.0
 pytestmark = pytest.mark.timeout(240)
@@ -19,7 +17,7 @@ def test_requests_in_native_code_when_their_worker_is_killed_become_rows_with_st
     for kill in range(2):
         caller = threading.Thread(target=_call_and_be_cut, args=(gateway,))
         caller.start()
-        wait_until("the run", lambda: _running(gateway), 60)
+        wait_until("the run", lambda: gateway.is_running("counting"), 60)
         old = gateway.kill("worker")
         caller.join(60)
         gateway.wait_for_successor("worker", old)
@@ -38,14 +36,6 @@ def test_requests_in_native_code_when_their_worker_is_killed_become_rows_with_st
 def _call_and_be_cut(gateway):
     with pytest.raises((ConnectionError, OSError)):
         gateway.infer("counting", FOR_MINUTES)
-
-
-def _running(gateway):
-    page = ControlPage.open(f"{gateway.runtime()['shm']}/{PAGE_NAME}")
-    try:
-        return page.slot(worker_slot(0)).breadcrumbs()
-    finally:
-        page.close()
 
 
 def _lost(gateway):
