@@ -112,8 +112,9 @@ async def in_parallel(
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(one_after_the_other())
-    except* RequestFailed as failures:
-        raise failures.exceptions[0] from None  # the first is the reason, the others are its neighbours
+    except ExceptionGroup as failures:
+        # The first is the reason, the others are its neighbours.
+        raise failures.exceptions[0] from None
     return sent / (time.perf_counter() - began)
 
 

@@ -38,7 +38,7 @@ def test_the_page_gives_what_the_fitted_transformer_gives_from_the_timestamp_its
     np.testing.assert_allclose(served, expected.astype(np.float32), rtol=1e-6)
 
 
-@pytest.mark.parametrize("estimator", [LogisticRegression(), LGBMClassifier(n_estimators=5, verbose=-1)])
+@pytest.mark.parametrize("estimator", [LogisticRegression(), LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1)])
 def test_the_graph_gives_the_probability_of_late_and_nothing_else(rows, estimator):
     numbers = rows[["temp", "distance"]].fillna(0).to_numpy(np.float32)
     estimator.fit(numbers, rows["late"].astype(int))
