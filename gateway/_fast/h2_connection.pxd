@@ -79,7 +79,6 @@ cdef class H2Connection(ReplyPort):
     cdef int64_t received_ns         # monotonic time of the read being handled
     cdef int64_t received_unix_ns
     # --- its end
-    cdef bint closing                # the last GOAWAY was submitted; ended when nothing is left to answer
     cdef int64_t ended_ns            # when the session was given up; what still comes is thrown away
     # --- what it may cost us
     cdef size_t block_bytes          # of the header block being received: names + values + 32 each (RFC 9113 §6.5.2)

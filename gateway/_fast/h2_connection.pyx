@@ -135,7 +135,7 @@ cdef int on_frame_received(nghttp2_session* session, const nghttp2_frame* frame,
     cdef uint8_t kind = frame.hd.type
     cdef bint ended = (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0
     if (kind != NGHTTP2_DATA and kind != NGHTTP2_HEADERS) or (
-        kind == NGHTTP2_DATA and frame.hd.length == 0 and not ended
+        kind == NGHTTP2_DATA and frame.hd.length == frame.data.padlen and not ended
     ):
         connection.charge_control_frame(1)
         return 0
@@ -350,8 +350,9 @@ cdef class H2Connection(ReplyPort):
             self.pump()
             self.end()
             return
-        if not self.flush_wanted and (self.closing or nghttp2_session_want_write(self.session)
-                                      or not nghttp2_session_want_read(self.session)):
+        if not self.flush_wanted and (
+            nghttp2_session_want_write(self.session) or not nghttp2_session_want_read(self.session)
+        ):
             self.flush_wanted = True
             self.service.sink.flush_soon(self)
         if n >= READ_BYTES:
@@ -413,7 +414,6 @@ cdef class H2Connection(ReplyPort):
         """Second GOAWAY: the connection ends with the last answer."""
         if self.session == NULL:
             return
-        self.closing = True
         nghttp2_submit_goaway(self.session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(self.session),
                               NGHTTP2_NO_ERROR, NULL, 0)
         self.pump()
@@ -625,9 +625,10 @@ cdef class H2Connection(ReplyPort):
     cdef int grow_body(self, H2Stream* stream, Exchange exchange, size_t needed) except -1:
         # A declared length is a claim: room grows with what really came.
         cdef size_t wider = max(max(needed, 2 * exchange.body_capacity), <size_t>BODY_START_BYTES)
-        if bytes_held() + needed <= self.service.memory_limit:
+        wider = min(wider, stream.message_size)
+        if bytes_held() + (wider - exchange.body_capacity) <= self.service.memory_limit:
             try:
-                exchange.reserve_body(min(stream.message_size, wider))
+                exchange.reserve_body(wider)
                 return 0
             except MemoryError:
                 pass
@@ -679,9 +680,7 @@ cdef class H2Connection(ReplyPort):
             return 0
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(self.session, <int32_t>exchange.stream_id)
         if stream == NULL:
-            if self.closing:
-                self.flush_wanted = True          # its caller has gone; this may have been all that we waited for
-            return 0
+            return 0                      # its caller has gone
         if exchange.version is not None:
             write_uuid_text(stream.prediction_id, exchange.prediction_id)
         self.flush_wanted = True
@@ -761,10 +760,8 @@ cdef class H2Connection(ReplyPort):
         if n < 0:
             self.abort()                          # the library is out of memory: the session cannot go on
             return 0
-        if (self.closing and self.in_flight == 0 and self.streams == NULL) or not (
-            nghttp2_session_want_read(self.session) or nghttp2_session_want_write(self.session)
-        ):
-            self.end()
+        if not nghttp2_session_want_read(self.session) and not nghttp2_session_want_write(self.session):
+            self.end()                            # a last GOAWAY was said by either side, and no call is left
         return 0
 
     # Bookkeeping.

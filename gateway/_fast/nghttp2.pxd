@@ -15,8 +15,12 @@ cdef extern from "nghttp2/nghttp2.h":
     ctypedef struct nghttp2_headers:
         nghttp2_frame_hd hd
         int cat
+    ctypedef struct nghttp2_data:
+        nghttp2_frame_hd hd
+        size_t padlen            # with the byte that tells it
     ctypedef union nghttp2_frame:
         nghttp2_frame_hd hd
+        nghttp2_data data
         nghttp2_headers headers
     ctypedef struct nghttp2_nv:
         uint8_t* name
