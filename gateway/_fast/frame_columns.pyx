@@ -207,6 +207,8 @@ cdef int append_tensor(TensorColumn* column, const FrameTensor* tensor, int64_t 
 cdef int append_elements(TensorColumn* column, const uint8_t* data, int64_t elements) noexcept nogil:
     # data NULL: zeros, behind a validity bit that hides them.
     cdef size_t width = arrow_width(column.dtype)
+    if elements == 0:
+        return 0
     if column.dtype == DT_BYTES:
         return append_strings(column, data, elements)
     if column.dtype == DT_BOOL:

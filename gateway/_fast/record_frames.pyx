@@ -360,9 +360,14 @@ cdef uint8_t* write_padded(uint8_t* at, const uint8_t* data, size_t n) noexcept 
     cdef size_t whole = aligned(n)
     if whole != n:
         (<uint64_t*>(at + whole - 8))[0] = 0
-    if n:
-        memcpy(at, data, n)
+    write_bytes(at, data, n)
     return at + whole
+
+
+cdef uint8_t* write_bytes(uint8_t* at, const uint8_t* data, size_t n) noexcept nogil:
+    if n:                        # of nothing the pointer may be NULL, which memcpy must not be given
+        memcpy(at, data, n)
+    return at + n
 
 
 cdef void seal(uint8_t* at, FrameKind kind, size_t size, uint64_t seq, uint64_t ordinal, uint64_t schema_id,
@@ -424,11 +429,9 @@ cdef void write_exchange(
     to = texts + aligned(texts_bytes)
     if texts_bytes:
         (<uint64_t*>(to - 8))[0] = 0
-        memcpy(texts, exchange.request_id.at, layout.request_id_bytes)
-        texts += layout.request_id_bytes
-        memcpy(texts, exchange.caller.at, layout.caller_bytes)
-        texts += layout.caller_bytes
-        memcpy(texts, layout.error, layout.error_bytes)
+        texts = write_bytes(texts, exchange.request_id.at, layout.request_id_bytes)
+        texts = write_bytes(texts, exchange.caller.at, layout.caller_bytes)
+        write_bytes(texts, layout.error, layout.error_bytes)
     for i in range(layout.inputs):
         view = bound_input(exchange, i, named)
         if view != NULL:
@@ -754,7 +757,7 @@ cdef Span own_span(Exchange exchange, Span text):
     cdef Span copy
     if at == NULL:
         raise MemoryError
-    memcpy(at, text.at, text.n)
+    write_bytes(at, text.at, text.n)
     copy.at, copy.n = at, text.n
     return copy
 

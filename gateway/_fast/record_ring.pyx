@@ -498,7 +498,8 @@ cdef class RingReader:
             if grown == NULL:
                 raise MemoryError
             self.own, self.own_capacity = grown, n
-        memcpy(self.own, self.map.slot(self.at), n)
+        if n:
+            memcpy(self.own, self.map.slot(self.at), n)
         return 0
 
     cdef size_t whole_frames(self, const uint8_t* chunk, size_t n, size_t max_bytes) except? 0:
