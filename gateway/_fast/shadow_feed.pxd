@@ -11,6 +11,7 @@ cdef class Candidate:
     cdef uint64_t threshold      # takes a prediction whose id's last 8 bytes, as a number, are not above it
     cdef uint64_t salt           # of its spans' ids
     cdef readonly long taken     # exchanges given to it
+    cdef readonly long skipped   # exchanges it was too far behind for
 
 cdef class ShadowFeed:
     cdef Pipeline pipeline

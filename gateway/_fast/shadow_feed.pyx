@@ -14,6 +14,9 @@ from gateway._fast.record_frames cimport (
     open_exchange, schema_from_frame,
 )
 
+cdef enum:
+    MOST_WAITING = 4096          # runs that may wait for one candidate
+
 
 cdef class SilentPort(ReplyPort):
     """Takes answers that nobody waits for."""
@@ -111,6 +114,9 @@ cdef class ShadowFeed:
         draw = draw * <uint64_t>0x9E3779B97F4A7C15        # the id's variant bits are fixed: spread them
         for candidate in candidates:
             if draw > candidate.threshold:
+                continue
+            if candidate.version.waiting_count() >= MOST_WAITING:
+                candidate.skipped += 1      # slow or hanging: its fellows do not wait for it
                 continue
             exchange = exchange_from_frame(&frame, schema, self.port, self.dialect, candidate.salt)
             if exchange is None:

@@ -50,7 +50,7 @@ class ServerConfig(Spec, validate_default=True):
     """Serving processes. Default: usable cores (affinity and cgroup quota) less one, at least 1."""
     recorders: Annotated[int, Field(ge=1, le=192)] = Field(default_factory=lambda given: -(-int(given["workers"]) // 4))
     """Processes that take the record from shared memory to disk. Default: one for four workers."""
-    scorers: Annotated[int, Field(ge=0, le=64)] = 1
+    scorers: Annotated[int, Field(ge=0, le=7)] = 1  # each needs a cursor of its own in every ring
     """Most processes that run shadow candidates; they are started when there is a shadow."""
     recording: Literal["on", "off"] = "on"
     """``off``: nothing is recorded, whatever the models say."""

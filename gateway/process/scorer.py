@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingReader, RingWriter
 from gateway._fast.served import ServedVersion
 from gateway._fast.shadow_feed import Candidate, ShadowFeed
-from gateway.core.snapshot_files import SnapshotFiles
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, scorer_slot
+from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
 from gateway.process.own_thread import in_thread_of_its_own
 from gateway.serving.error_replies import GRPC_STATUS
@@ -42,8 +43,9 @@ NICE = 10
 #: Cursor of scorer i in every worker's ring; 0 is the recorder's.
 FIRST_CURSOR = 1
 READ_BYTES = 1 << 18
-#: Runs that may be under way: past it the feed waits, and falls behind rather than filling memory.
-MOST_IN_FLIGHT = 4096
+#: Runs that may wait for a candidate until the feed waits too, if all the others are as busy: the ring is the better
+#: queue. A candidate that falls behind the others is passed over instead (shadow_feed.MOST_WAITING).
+ENOUGH_WAITING = 2048
 #: Pause when nothing new was committed.
 IDLE_SECONDS = 0.005
 #: How long a stop waits for runs under way.
@@ -65,6 +67,7 @@ class Scorer:
         self._ring = RingWriter(str(self._shm / f"s{index}.ring"))
         self._running = NOTHING
         self._prepared: Prepared | None = None
+        self._candidates: dict[str, list[Candidate]] = {}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -139,7 +142,7 @@ class Scorer:
             await self._commit(number)
 
     async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
-        document = json.loads(path.read_bytes())
+        document = own_share(json.loads(path.read_bytes()), self._index, int(self._settings.get("scorers", 1)))
         running = self._running
         self._prepared = await in_thread_of_its_own(lambda: prepare(document, running, shadows=True))
         return self._prepared.report
@@ -148,18 +151,18 @@ class Scorer:
         if self._prepared is None or self._prepared.number != number:
             return
         self._running, self._prepared = self._prepared, None
-        candidates = self._candidates(self._running)
+        self._candidates = self._loaded_candidates(self._running)
         self._pipeline.adopt(number, {}, {})
         for feed in self._feeds:
-            feed.adopt(candidates)
+            feed.adopt(self._candidates)
         self._slot.running_epoch = number
 
     def _abandon(self, number: int) -> None:
         if self._prepared is not None and self._prepared.number == number:
             self._prepared = None
 
-    def _candidates(self, prepared: Prepared) -> dict[str, list[Candidate]]:
-        """Per model those of its shadows that loaded; each scorer runs its share of them."""
+    def _loaded_candidates(self, prepared: Prepared) -> dict[str, list[Candidate]]:
+        """Per model those of its shadows that loaded."""
         candidates: dict[str, list[Candidate]] = {}
         for model, part in prepared.document["models"].items():
             for shadow in part.get("shadows", ()):
@@ -181,17 +184,39 @@ class Scorer:
 
     async def _feed_until_stopped(self) -> None:
         while not self._stopping.is_set():
-            taken = 0
-            if self._pipeline.in_flight < MOST_IN_FLIGHT:
-                taken = sum(feed.take(READ_BYTES) for feed in self._feeds)
+            taken = sum(feed.take(READ_BYTES) for feed in self._feeds) if self._has_room() else 0
             # Let batches start and completions come in; then on, or wait for new frames.
             await asyncio.sleep(0 if taken else IDLE_SECONDS)
+
+    def _has_room(self) -> bool:
+        waiting = [candidate.version.waiting_requests for some in self._candidates.values() for candidate in some]
+        return not waiting or min(waiting) < ENOUGH_WAITING
 
     async def _finish(self) -> None:
         until = self._loop.time() + STOP_SECONDS
         while self._pipeline.in_flight and self._loop.time() < until:
             await asyncio.sleep(0.01)
         log.info("scorer %d stopped, %d runs unfinished", self._index, self._pipeline.in_flight)
+
+
+def own_share(document: dict[str, Any], index: int, scorers: int) -> dict[str, Any]:
+    """The snapshot with those shadows alone that scorer ``index`` of ``scorers`` runs.
+
+    By a hash of the name: whatever else is added or removed, a candidate stays with its scorer. If it moved, both would
+    run it on the frames that one of them has read and the other has not.
+    """
+    models = {
+        model: {
+            **part,
+            "shadows": [
+                shadow
+                for shadow in part.get("shadows", ())
+                if zlib.crc32(f"{model}@{shadow['version']}".encode()) % scorers == index
+            ],
+        }
+        for model, part in document["models"].items()
+    }
+    return {**document, "models": models}
 
 
 def main() -> None:
