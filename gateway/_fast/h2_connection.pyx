@@ -632,7 +632,8 @@ cdef class H2Connection(ReplyPort):
                 return 0
             except MemoryError:
                 pass
-        return self.refuse(stream, Overloaded("the worker's memory for requests is used up", hint="retry with back-off"))
+        return self.refuse(stream, Overloaded("the worker's memory for requests is used up",
+                                              hint="retry with back-off"))
 
     cdef int request_done(self, H2Stream* stream) except -1:
         cdef Exchange exchange = <Exchange>stream.exchange
@@ -663,7 +664,7 @@ cdef class H2Connection(ReplyPort):
         except GatewayError as error:
             return self.refuse(stream, error)
         except Exception as error:
-            self.service.loop.call_exception_handler({"message": f"the call {path[:100]!r} failed", "exception": error})
+            self.service.loop.call_exception_handler({"message": f"the call {path[:80]!r} failed", "exception": error})
             return self.refuse(stream, InternalError("the call failed inside the server"))
         exchange.reserve_reply(PREFIX_BYTES + <size_t>PyBytes_GET_SIZE(reply))
         write_prefix(exchange.reply, <size_t>PyBytes_GET_SIZE(reply))

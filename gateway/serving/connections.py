@@ -11,6 +11,8 @@ from typing import Any
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: A connection that has not said what it speaks by then is closed.
 FIRST_BYTES_SECONDS = 10.0
+#: Idle connections may stay for days, but only while somebody is there: (seconds idle, seconds between probes, probes).
+KEEPALIVE = (60, 15, 4)
 
 
 class FirstBytes(asyncio.Protocol):
@@ -57,11 +59,14 @@ class Door:
         self.undecided: dict[FirstBytes, float] = {}
 
     async def let_in(self, connection: socket.socket) -> None:
-        """Serve an accepted connection."""
+        """Serve an accepted connection, unless it has been lost already."""
         connection.setblocking(False)
-        if connection.family in (socket.AF_INET, socket.AF_INET6):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: FirstBytes(self), connection)
+        try:
+            if connection.family in (socket.AF_INET, socket.AF_INET6):
+                _set_tcp_options(connection)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: FirstBytes(self), connection)
+        except OSError:
+            connection.close()
 
     def sweep(self, now: float) -> None:
         """Close connections that have been silent for too long."""
@@ -72,3 +77,12 @@ class Door:
         """Close those that never said a word."""
         for waiting in list(self.undecided):
             waiting.close()
+
+
+def _set_tcp_options(connection: socket.socket) -> None:
+    idle, between, probes = KEEPALIVE
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, between)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
