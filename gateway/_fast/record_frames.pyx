@@ -230,13 +230,13 @@ cdef Span* keep_names(RecordSchema schema, tuple specs) except NULL:
     return names
 
 
-def spec_document(spec):
+cdef dict spec_document(object spec):
     document = {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.shape)}
     return document | {"optional": True} if spec.optional else document
 
 
-def spec_of_document(document):
-    shape = tuple(int(dim) for dim in document["shape"])
+cdef object spec_of_document(dict document):
+    shape = tuple([int(dim) for dim in document["shape"]])
     return TensorSpec(str(document["name"]), DataType[document["datatype"]], shape, document.get("optional", False))
 
 

@@ -130,11 +130,12 @@ cdef int fill_header(RingHeader* header, bytes epoch, uint64_t capacity) except 
     return 0
 
 
-def remove_if_there(path):
+cdef int remove_if_there(path) except -1:
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
+    return 0
 
 
 cdef class RingMap:
