@@ -158,6 +158,7 @@ class Recorder:
         self._builder = Builder(settings)
         self._copiers: dict[str, RingCopier] = {}
         self._drained_at: dict[str, float] = {}
+        self._failed_at: dict[str, float] = {}
         self._status_at = 0.0
         self._busy_at = 0.0
         self.copied_bytes = self.failures = 0
@@ -238,14 +239,20 @@ class Recorder:
             self._tell_status()
 
     def _step(self, name: str, copier: RingCopier) -> int:
+        if name in self._failed_at and time.monotonic() - self._failed_at[name] < RETRY_SECONDS:
+            return 0
         try:
             copied = copier.step()
         except OSError as problem:
             # The ring holds what could not be written; the workers say what happens when it is full.
             self.failures += 1
             self.last_failure = f"ring {name}: {problem}"
-            log.error("cannot copy ring %s: %s", name, problem)
+            if name not in self._failed_at:
+                log.error("cannot copy ring %s: %s; tried again until it can be", name, problem)
+            self._failed_at[name] = time.monotonic()
             return 0
+        if self._failed_at.pop(name, None) is not None:
+            log.info("ring %s is copied again", name)
         self.copied_bytes += copied
         if copier.lag_bytes == 0:
             self._drained_at[name] = time.monotonic()

@@ -180,11 +180,10 @@ class RunningGateway:
             with refusal:
                 return refusal.code, refusal.headers, refusal.read()
 
-    def infer(self, model: str, first: float = 1.0, *, version: str | None = None):
-        """(status, headers, outputs or error) of one row whose elements all are ``first``."""
-        path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "") + "/infer"
-        data = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [first] * 4}]}
-        status, headers, body = self.http(path, data)
+    def infer(self, model: str, first: float = 1.0, *, rows: int = 1):
+        """(status, headers, outputs or error) of ``rows`` rows whose elements all are ``first``."""
+        data = {"name": "x", "datatype": "FP32", "shape": [rows, 4], "data": [first] * 4 * rows}
+        status, headers, body = self.http(f"/v2/models/{model}/infer", {"inputs": [data]})
         said = json.loads(body)
         return status, headers, said["outputs"][0]["data"] if status == 200 else said["error"]
 

@@ -48,7 +48,7 @@ def write_hanging(folder: Path) -> None:
 
 
 def write_crashing(folder: Path, remainder: int = 7) -> None:
-    """Takes its process along, with SIGFPE, when an element of x is 20·n + ``remainder``; else gives some large numbers.
+    """Takes its process along, with SIGFPE, when an element of x is 20·n + ``remainder``, else computes something.
 
     ONNX Runtime divides int64 by int64 as the machine does, which cannot divide the smallest number by -1.
     """

@@ -20,13 +20,12 @@ from gateway.serving.lanes import InlineLane
 MOST_WAITING = 4096
 X = [TensorSpec("x", DataType.FP32, (-1, 4))]
 Y = [TensorSpec("y", DataType.FP32, (-1, 4))]
+SCHEMA = ("m", "1", "d", X, Y)
 
 
 def document(versions):
-    return {
-        "number": 3,
-        "models": {"m": {"versions": {}, "shadows": [{"version": v, "percent": 100} for v in versions]}},
-    }
+    shadows = [{"version": version, "percent": 100} for version in versions]
+    return {"number": 3, "models": {"m": {"versions": {}, "shadows": shadows}}}
 
 
 def shares(versions, scorers):
