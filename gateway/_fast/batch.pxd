@@ -3,7 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 
 from gateway._fast.breadcrumbs cimport Breadcrumbs
-from gateway._fast.exchange cimport Exchange
+from gateway._fast.exchange cimport Exchange, Span
 from gateway._fast.feature_plan cimport Column, RowError
 from gateway._fast.served cimport ServedVersion
 
@@ -13,19 +13,33 @@ cdef class Batch:
     cdef readonly int64_t rows
     cdef readonly int64_t features_ns    # of this run; 0 without a plan
     cdef readonly int64_t infer_ns
+    cdef readonly int64_t took_ns        # of all that run() did: what it is charged for
+    cdef readonly bint failed            # it had to be run in parts: what it took says nothing about later runs
     cdef bint off_loop                   # run by a lane thread: also write the replies there
     cdef Breadcrumbs crumbs              # None: leave no trace
     cdef int lane                        # number of the lane that runs it; the loop's is 0
-    cdef uint8_t* scratch                # owned: freed in __dealloc__; gathered columns
-    cdef object feeds                    # arrays that the run reads, kept until it is over
-    cdef list arrays                     # outputs of the run: exchanges' outputs point into them
+    cdef size_t input_bytes              # of its feeds
 
     @staticmethod
     cdef Batch of(ServedVersion version, list exchanges)
+    # Everybody gets this error who has none yet.
+    cdef int fail_all(self, object error) except -1
+
+    # run's own steps, in their order
+    cdef int attempt(self) except -1
+    cdef int run_together(self) except -1
+    cdef int run_halves(self) except -1
     cdef dict gather_tensors(self)
     cdef dict gather_columns(self)
+    cdef object empty_array(self, tuple shape, int dtype)
+    cdef size_t pieces_of(self, int spec, Span* pieces) noexcept
+    cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1
     cdef int scatter(self, list arrays) except -1
+    cdef int scatter_strings(self, int output, array) except -1
+    cdef int check_rows(self, int output, int64_t got) except -1
 
 # The dialect's reply, or the error that takes its place (an output that the dialect cannot carry; a bug of ours).
 cdef int write_reply_or_fail(Exchange exchange) except -1
+# Any exception as a GatewayError: itself, out of memory, or a bug of ours with its cause.
+cdef object own_error(object error)

@@ -6,18 +6,24 @@ stays its own.
 import numpy as np
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.dtypes cimport DT_BYTES, DTYPE_COUNT, dtype_itemsize
-from gateway._fast.exchange cimport DONE, MAX_RANK, RUNNING, Span, TensorView
+from gateway._fast.exchange cimport MAX_RANK, TensorView
 from gateway._fast.feature_plan cimport FeaturePlan
 from gateway._fast.served cimport GraphTensor
-from gateway._fast.tensor_binding cimport InputTable
 
-from gateway.core.errors import GatewayError, InferenceFailed, InternalError, TensorMismatch
+from gateway.core.errors import GatewayError, InferenceFailed, InternalError, Overloaded, TensorMismatch
 from gateway.core.tensors import DataType
+
+cdef enum:
+    GIL_BYTES = 65536            # more than this is copied without the GIL: about 10 µs
+    GIL_TEXTS = 512              # Python texts made before others get a turn: about 50 µs
+    LARGE_RUN_BYTES = 4194304    # feeds of a run after which the runtime gives its memory back
 
 cdef list NUMPY_TYPES = [None] * DTYPE_COUNT         # DType -> numpy dtype; None: not one that numpy holds
 for _datatype in DataType:
@@ -31,9 +37,6 @@ cdef class Batch:
     def __init__(self):
         raise TypeError("batches are made by the pipeline")
 
-    def __dealloc__(self):
-        free(self.scratch)
-
     @staticmethod
     cdef Batch of(ServedVersion version, list exchanges):
         cdef Batch batch = Batch.__new__(Batch)
@@ -45,82 +48,100 @@ cdef class Batch:
         return batch
 
     def run(self):
-        """Bring every exchange to its outputs or its error. Raises nothing that a model or a request can cause."""
+        """Bring every exchange to its outputs or its error, on a lane thread to its reply."""
+        cdef int64_t began = monotonic_ns()
+        cdef Exchange exchange
+        self.attempt()
+        for exchange in self.exchanges:
+            exchange.batch_rows = self.rows
+            if self.off_loop and exchange.error is None:
+                write_reply_or_fail(exchange)
+        self.took_ns = monotonic_ns() - began
+
+    cdef int fail_all(self, object error) except -1:
+        cdef Exchange exchange
+        for exchange in self.exchanges:
+            exchange.fail(error)
+        return 0
+
+    cdef int attempt(self) except -1:
         cdef Exchange exchange
         try:
             if self.crumbs is not None:
                 self.crumbs.enter(self.lane, self.version.model, self.version.version, self.rows, self.exchanges)
             self.run_together()
-        except GatewayError as error:
-            self.run_apart(error)
         except Exception as error:
-            bug = InternalError("the run failed inside the server")
-            bug.__cause__ = error
-            self.fail_all(bug)
-        if self.crumbs is not None:
-            self.crumbs.leave(self.lane)
+            self.failed = True
+            if len(self.exchanges) > 1:
+                return self.run_halves()
+            self.fail_all(own_error(error))
+        finally:
+            if self.crumbs is not None:
+                self.crumbs.leave(self.lane)
         for exchange in self.exchanges:
-            exchange.batch_rows = self.rows
             exchange.features_ns = self.features_ns
             exchange.infer_ns = self.infer_ns
-            exchange.state = DONE
-            if self.off_loop and exchange.error is None:
-                write_reply_or_fail(exchange)
+        return 0
 
-    def fail_all(self, error):
-        """Give every exchange that has no error yet this one."""
-        cdef Exchange exchange
-        for exchange in self.exchanges:
-            exchange.fail(error)
+    cdef int run_halves(self) except -1:
+        # Halving finds a poisonous row among n in about 2 * log2(n) runs, and answers everybody else.
+        cdef Batch half
+        cdef list left = [exchange for exchange in self.exchanges if (<Exchange>exchange).error is None]
+        cdef Py_ssize_t middle = (len(left) + 1) // 2
+        for part in (left[:middle], left[middle:]):
+            if part:
+                half = Batch.of(self.version, part)
+                half.crumbs = self.crumbs
+                half.lane = self.lane
+                half.attempt()
+                self.features_ns += half.features_ns
+                self.infer_ns += half.infer_ns
+        return 0
 
-    def run_apart(self, error):
-        """After a failed run: the batch mates of a poisonous row get another one each, alone."""
-        cdef Exchange exchange
-        cdef Batch single
-        if len(self.exchanges) == 1:
-            self.fail_all(error)
-            return
-        for exchange in self.exchanges:
-            if exchange.error is not None:
-                continue
-            single = Batch.of(self.version, [exchange])
-            try:
-                single.run_together()
-            except GatewayError as own:
-                exchange.fail(own)
-
-    def run_together(self):
-        """One pass over all rows, in slices of at most ``max_rows``."""
-        cdef Exchange first = <Exchange>self.exchanges[0]
-        cdef int64_t started = monotonic_ns()
+    cdef int run_together(self) except -1:
+        cdef int64_t began = monotonic_ns()
+        cdef Exchange exchange = <Exchange>self.exchanges[0]
         cdef dict feeds
-        if self.version.plan is not None and not first.raw_features:
+        if self.version.plan is not None and not exchange.raw_features:
             feeds = self.gather_columns()
-            self.features_ns = monotonic_ns() - started
-            started += self.features_ns
+            self.features_ns = monotonic_ns() - began
+            began += self.features_ns
         else:
             feeds = self.gather_tensors()
-        self.feeds = feeds
-        arrays = self.infer(feeds)
-        self.infer_ns = monotonic_ns() - started
-        self.scatter(arrays)
-        self.feeds = None
+        for exchange in self.exchanges:
+            if exchange.error is None:
+                break
+        else:
+            return 0                     # the plan has refused them all
+        try:
+            arrays = self.infer(feeds)
+        finally:
+            self.infer_ns = monotonic_ns() - began
+        return self.scatter(arrays)
 
     def infer(self, dict feeds):
-        """Outputs of the session, as a list of arrays."""
-        cdef int64_t limit = self.version.max_rows
-        if not self.version.batchable or self.rows <= limit:
+        """Outputs of the session, as a list of arrays; of more rows than one run takes, in slices."""
+        cdef int64_t limit = self.version.rows_of_run
+        cdef int64_t start
+        if limit == 0 or self.rows <= limit:
             return self.run_session(feeds)
         parts = [
             self.run_session({name: array[start:start + limit] for name, array in feeds.items()})
             for start in range(0, self.rows, limit)
         ]
-        return [np.concatenate(slices) for slices in zip(*parts, strict=True)]
+        try:
+            return [np.concatenate(slices) for slices in zip(*parts, strict=True)]
+        except ValueError as error:
+            raise InferenceFailed(f"outputs of model '{self.version.model}' version {self.version.version} for slices "
+                                  f"of {limit} rows cannot be joined: {error}") from error
 
     def run_session(self, dict feeds):
-        """One ``session.run``; whatever the model throws is an InferenceFailed."""
+        """One run of the session; whatever the model throws is an InferenceFailed."""
+        session = self.version.session
         try:
-            return self.version.session.run(self.version.output_names, feeds)
+            if self.input_bytes > LARGE_RUN_BYTES:
+                return session.run_large(self.version.output_names, feeds)
+            return session.run(self.version.output_names, feeds)
         except Exception as error:
             raise InferenceFailed(
                 f"model '{self.version.model}' version {self.version.version} failed: {first_line(error)}") from error
@@ -128,36 +149,58 @@ cdef class Batch:
     # Gathering.
 
     cdef dict gather_tensors(self):
-        """``{input name: array of all rows}``, copied: request bodies are not aligned, and die with their request."""
+        # {input name: array of all rows}, copied: request bodies are not aligned, and die with their request.
         cdef ServedVersion version = self.version
         cdef Exchange first = <Exchange>self.exchanges[0]
-        cdef Exchange exchange
-        cdef TensorView* view
-        cdef Py_buffer target
-        cdef uint8_t* at
-        cdef int spec, source
+        cdef Py_ssize_t count = len(self.exchanges)
+        cdef int spec, dtype
+        cdef size_t size
+        cdef uint8_t* target
         cdef dict feeds = {}
-        for spec in range(len(version.input_names)):
-            source = first.input_of_spec[spec]
-            if source < 0:
-                continue
-            view = &first.inputs[source]
-            if view.dtype == DT_BYTES:
-                feeds[version.input_names[spec]] = self.gather_strings(spec)
-                continue
-            array = np.empty(self.batch_shape(first, spec), NUMPY_TYPES[view.dtype])
-            PyObject_GetBuffer(array, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            at = <uint8_t*>target.buf
-            for exchange in self.exchanges:
-                view = &exchange.inputs[exchange.input_of_spec[spec]]
-                memcpy(at, view.data, view.size)
-                at += view.size
-            PyBuffer_Release(&target)
-            feeds[version.input_names[spec]] = array
+        cdef Span* pieces = <Span*>malloc(<size_t>count * sizeof(Span))
+        if pieces == NULL:
+            raise MemoryError
+        try:
+            for spec in range(len(version.input_names)):
+                if first.input_of_spec[spec] < 0:
+                    continue                 # optional and absent
+                dtype = first.inputs[first.input_of_spec[spec]].dtype
+                size = self.pieces_of(spec, pieces)
+                self.input_bytes += size
+                if dtype == DT_BYTES:
+                    feeds[version.input_names[spec]] = self.gather_strings(spec)
+                    continue
+                array = self.empty_array(self.batch_shape(spec), dtype)
+                target = bytes_of(array)
+                if size > GIL_BYTES:
+                    with nogil:
+                        join(pieces, count, target)
+                else:
+                    join(pieces, count, target)
+                feeds[version.input_names[spec]] = array
+        finally:
+            free(pieces)
         return feeds
 
-    def batch_shape(self, Exchange first, int spec):
+    cdef object empty_array(self, tuple shape, int dtype):
+        return np.empty(shape, NUMPY_TYPES[dtype])
+
+    cdef size_t pieces_of(self, int spec, Span* pieces) noexcept:
+        # Where each exchange holds its rows of an input. Returns their bytes together.
+        cdef Exchange exchange
+        cdef TensorView* view
+        cdef size_t size = 0
+        for exchange in self.exchanges:
+            view = &exchange.inputs[exchange.input_of_spec[spec]]
+            pieces.at = view.data
+            pieces.n = view.size
+            size += view.size
+            pieces += 1
+        return size
+
+    def batch_shape(self, int spec):
         """Shape of input ``spec`` over the whole batch."""
+        cdef Exchange first = <Exchange>self.exchanges[0]
         cdef TensorView* view = &first.inputs[first.input_of_spec[spec]]
         cdef list shape = [view.shape[d] for d in range(view.rank)]
         if self.version.batchable and shape:
@@ -167,52 +210,92 @@ cdef class Batch:
     def gather_strings(self, int spec):
         """A string tensor: Python texts, which is all that ONNX Runtime's binding takes and gives.
 
-        Raises TensorMismatch for bytes that are no UTF-8; their owner is found by running all apart.
+        Raises TensorMismatch for bytes that are no UTF-8; their owner is found by running the others apart.
         """
         cdef Exchange exchange
-        cdef list values = []
+        cdef list texts = []
         for exchange in self.exchanges:
-            bytes_elements(&exchange.inputs[exchange.input_of_spec[spec]], values)
-        array = np.empty(len(values), dtype=object)
-        for element, value in enumerate(values):
             try:
-                array[element] = value.decode()
+                take_texts(&exchange.inputs[exchange.input_of_spec[spec]], texts)
             except UnicodeDecodeError as error:
                 raise TensorMismatch(
-                    f"element {element} of input '{self.version.input_names[spec]}' for model '{self.version.model}' is "
-                    f"not UTF-8: {error.reason} at byte {error.start}", hint="send text, or base64 of it") from error
-        return array.reshape(self.batch_shape(<Exchange>self.exchanges[0], spec))
+                    f"element {len(texts)} of input '{self.version.input_names[spec]}' for model "
+                    f"'{self.version.model}' is not UTF-8: {error.reason} at byte {error.start}",
+                    hint="send text, or base64 of it") from error
+        array = np.empty(len(texts), dtype=object)
+        array[:] = texts
+        return array.reshape(self.batch_shape(spec))
 
     cdef dict gather_columns(self):
-        """``{graph input: features of all rows}`` through the version's plan."""
+        # {graph input: features of all rows} through the version's plan.
         cdef FeaturePlan plan = self.version.plan
-        cdef InputTable table = self.version.inputs
         cdef int64_t rows = self.rows, failed
+        cdef Py_ssize_t count = len(self.exchanges)
         cdef Column* columns
         cdef RowError* errors
-        cdef void* outputs[MAX_OUTPUTS]
-        cdef Py_buffer target
+        cdef void** outputs
+        cdef Span* pieces
         cdef int i
         cdef dict feeds = {}
-        if plan.output_count > MAX_OUTPUTS:
-            raise InternalError(f"a plan of {plan.output_count} outputs; at most {MAX_OUTPUTS} are laid out")
-        self.scratch = <uint8_t*>malloc(columns_size(self, plan))
-        if self.scratch == NULL:
+        cdef uint8_t* scratch = <uint8_t*>malloc(columns_size(plan, rows, count))
+        if scratch == NULL:
             raise MemoryError
-        columns = <Column*>self.scratch
-        errors = <RowError*>(columns + plan.column_count)
-        lay_out_columns(self, plan, columns, <uint8_t*>(errors + rows))
-        for i in range(plan.output_count):
-            array = np.empty((rows, *plan.output_specs[i].shape[1:]), NUMPY_TYPES[plan.outputs[i].dtype])
-            PyObject_GetBuffer(array, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            outputs[i] = target.buf
-            PyBuffer_Release(&target)         # the array stays alive in feeds
-            feeds[plan.output_specs[i].name] = array
-        with nogil:
-            failed = plan.run(columns, rows, outputs, errors)
-        if failed:
-            self.fail_rows(columns, errors)
+        try:
+            columns = <Column*>scratch
+            outputs = <void**>(columns + plan.column_count)
+            pieces = <Span*>(outputs + plan.output_count)
+            errors = <RowError*>(pieces + count)
+            self.lay_out_columns(columns, pieces, <uint8_t*>(errors + rows))
+            for i in range(plan.output_count):
+                array = self.empty_array((rows, *plan.output_specs[i].shape[1:]), plan.outputs[i].dtype)
+                outputs[i] = bytes_of(array)
+                self.input_bytes += <size_t>array.nbytes
+                feeds[plan.output_specs[i].name] = array
+            if rows * plan.column_count > GIL_TEXTS:
+                with nogil:
+                    failed = plan.run(columns, rows, outputs, errors)
+            else:
+                failed = plan.run(columns, rows, outputs, errors)
+            if failed:
+                self.fail_rows(columns, errors)
+        finally:
+            free(scratch)
         return feeds
+
+    cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1:
+        # Each column over all rows: numbers packed at any alignment, texts as spans into the requests.
+        cdef Exchange first = <Exchange>self.exchanges[0]
+        cdef Py_ssize_t count = len(self.exchanges)
+        cdef TensorView* view
+        cdef size_t size
+        cdef int c
+        for c in range(self.version.plan.column_count):
+            columns[c].values = NULL
+            columns[c].strings = NULL
+            columns[c].dtype = 0
+            if first.input_of_spec[c] < 0:
+                continue                     # optional and absent: from all of them, for they are alike
+            view = &first.inputs[first.input_of_spec[c]]
+            columns[c].dtype = view.dtype
+            size = self.pieces_of(c, pieces)
+            if view.dtype == DT_BYTES:
+                columns[c].strings = <Span*>room
+                if size > GIL_BYTES:
+                    with nogil:
+                        room = split_texts(pieces, count, room)
+                else:
+                    room = split_texts(pieces, count, room)
+            elif count == 1:
+                columns[c].values = view.data
+            else:
+                columns[c].values = room
+                if size > GIL_BYTES:
+                    with nogil:
+                        join(pieces, count, room)
+                else:
+                    join(pieces, count, room)
+                room += (size + 7) & ~(<size_t>7)
+        return 0
 
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1:
         # Rows that the plan refused are zeros in its outputs; they run along, and only their owner gets the error.
@@ -221,7 +304,9 @@ cdef class Batch:
         for exchange in self.exchanges:
             for row in range(start, start + exchange.rows):
                 if errors[row].kind:
-                    exchange.fail(self.version.plan.failure(columns, row, row - start, errors[row]))
+                    error = self.version.plan.failure(columns, row, row - start, errors[row])
+                    error.message = f"model '{self.version.model}' version {self.version.version}, {error.message}"
+                    exchange.fail(error)
                     break
             start += exchange.rows
         return 0
@@ -229,100 +314,102 @@ cdef class Batch:
     # Scattering.
 
     cdef int scatter(self, list arrays) except -1:
-        """Point every exchange's outputs at its rows."""
+        # Point every exchange's outputs at its rows. `output_count` comes last: until then there are none to record.
         cdef ServedVersion version = self.version
         cdef Exchange exchange
-        cdef GraphTensor* spec
-        cdef TensorView* view
-        cdef Py_buffer source
-        cdef const uint8_t* base
-        cdef int64_t row_bytes, row, first_row
-        cdef int count = len(arrays)
-        cdef int i, d
-        cdef int64_t shape[MAX_RANK]
-        cdef int rank
-        self.arrays = arrays
+        cdef int count = len(version.output_names)
+        cdef int i
+        if len(arrays) != count:
+            raise InferenceFailed(f"model '{version.model}' version {version.version} gave {len(arrays)} outputs, "
+                                  f"not the {count} of its graph")
         for exchange in self.exchanges:
             exchange.outputs = <TensorView*>exchange.take(<size_t>count * sizeof(TensorView))
             if exchange.outputs == NULL:
                 raise MemoryError
             memset(exchange.outputs, 0, <size_t>count * sizeof(TensorView))
-            exchange.keepalive = arrays
         for i in range(count):
-            spec = &version.graph_outputs[i]
-            array = arrays[i]
-            if spec.dtype == DT_BYTES:
-                self.scatter_strings(i, array)
-                continue
-            if array.dtype != NUMPY_TYPES[spec.dtype]:
-                raise InferenceFailed(f"model '{version.model}' version {version.version} gave output "
-                                      f"'{version.output_names[i]}' as {array.dtype}, not as its graph says")
-            if not array.flags.c_contiguous:
-                array = arrays[i] = np.ascontiguousarray(array)
-            rank = array.ndim
-            if rank > MAX_RANK:
-                raise InferenceFailed(f"output '{version.output_names[i]}' has {rank} dimensions, at most {MAX_RANK}")
-            for d in range(rank):
-                shape[d] = array.shape[d]
-            self.check_rows(i, rank, shape[0] if rank else 1)
-            PyObject_GetBuffer(array, &source, PyBUF_SIMPLE)
-            base = <const uint8_t*>source.buf
-            row_bytes = source.len // self.rows if version.batchable and self.rows else source.len
-            PyBuffer_Release(&source)             # the array stays alive in arrays
-            row = 0
-            for exchange in self.exchanges:
-                view = &exchange.outputs[i]
-                view.dtype = spec.dtype
-                view.rank = rank
-                view.elements = 1
-                for d in range(rank):
-                    view.shape[d] = shape[d]
-                if version.batchable:
-                    view.shape[0] = exchange.rows
-                for d in range(rank):
-                    view.elements *= view.shape[d]
-                view.data = base + row * row_bytes
-                view.size = <size_t>view.elements * dtype_itemsize(spec.dtype)
-                row += exchange.rows
+            if version.graph_outputs[i].dtype == DT_BYTES:
+                self.scatter_strings(i, arrays[i])
+            else:
+                arrays[i] = self.scatter_numbers(i, arrays[i])
         for exchange in self.exchanges:
-            exchange.output_count = count
+            if exchange.error is None:
+                exchange.keepalive = arrays
+                exchange.output_count = count
         return 0
 
-    def check_rows(self, int output, int rank, int64_t got):
-        """A batchable model must give one row out for one row in."""
-        if self.version.batchable and (rank == 0 or got != self.rows):
-            raise InferenceFailed(
-                f"model '{self.version.model}' version {self.version.version} gave {got} rows of output "
-                f"'{self.version.output_names[output]}' for {self.rows} rows of input",
-                hint="its first dimension is dynamic but not a batch: set batching.max_rows: 0 in model.yaml")
-
-    def scatter_strings(self, int output, array):
-        """A string output: re-encoded as OIP raw BYTES in each exchange's arena."""
+    def scatter_numbers(self, int output, array):
+        """Point every exchange at its rows of an output; returns the array that they lie in."""
+        cdef ServedVersion version = self.version
+        cdef GraphTensor* spec = &version.graph_outputs[output]
         cdef Exchange exchange
         cdef TensorView* view
-        cdef uint8_t* at
-        cdef bytes raw
+        cdef const uint8_t* at
+        cdef int64_t[MAX_RANK] shape
+        cdef int64_t elements = 1                # past the rows, or of the whole
+        cdef int rank = array.ndim
+        cdef int d
+        if array.dtype != NUMPY_TYPES[spec.dtype]:
+            raise InferenceFailed(f"model '{version.model}' version {version.version} gave output "
+                                  f"'{version.output_names[output]}' as {array.dtype}, not as its graph says")
+        if rank > MAX_RANK:
+            raise InferenceFailed(f"output '{version.output_names[output]}' of model '{version.model}' has {rank} "
+                                  f"dimensions, at most {MAX_RANK} are served")
+        for d in range(rank):
+            shape[d] = array.shape[d]
+        if version.batchable:
+            self.check_rows(output, shape[0] if rank else -1)
+        for d in range(1 if version.batchable else 0, rank):
+            elements *= shape[d]
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        at = bytes_of(array)
+        for exchange in self.exchanges:
+            view = &exchange.outputs[output]
+            view.dtype = spec.dtype
+            view.rank = rank
+            memcpy(view.shape, shape, <size_t>rank * sizeof(int64_t))
+            view.elements = elements
+            if version.batchable:
+                view.shape[0] = exchange.rows
+                view.elements *= exchange.rows
+            view.data = at
+            view.size = <size_t>view.elements * dtype_itemsize(spec.dtype)
+            at += view.size
+        return array
+
+    cdef int check_rows(self, int output, int64_t got) except -1:
+        # A batchable model must give one row out for one row in.
+        if got != self.rows:
+            raise InferenceFailed(
+                f"model '{self.version.model}' version {self.version.version} gave {'no' if got < 0 else got} rows of "
+                f"output '{self.version.output_names[output]}' for {self.rows} rows of input",
+                hint="its first dimension is dynamic but not a batch: set batching.max_rows: 0 in model.yaml")
+        return 0
+
+    cdef int scatter_strings(self, int output, array) except -1:
+        # A string output, written as OIP raw BYTES into each exchange's arena.
+        cdef Exchange exchange
+        cdef TensorView* view
         cdef int64_t row = 0
         cdef int d
-        self.check_rows(output, array.ndim, array.shape[0] if array.ndim else 1)
+        cdef int rank = array.ndim
+        if rank > MAX_RANK:
+            raise InferenceFailed(f"output '{self.version.output_names[output]}' of model '{self.version.model}' has "
+                                  f"{rank} dimensions, at most {MAX_RANK} are served")
+        if self.version.batchable:
+            self.check_rows(output, array.shape[0] if rank else -1)
         for exchange in self.exchanges:
             part = array[row:row + exchange.rows] if self.version.batchable else array
-            raw = b"".join([len(text).to_bytes(4, "little") + text for text in
-                            [value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-                             for value in part.ravel()]])
-            at = <uint8_t*>exchange.take(<size_t>len(raw))
-            if at == NULL:
-                raise MemoryError
-            memcpy(at, <const char*>raw, <size_t>len(raw))
+            row += exchange.rows
             view = &exchange.outputs[output]
             view.dtype = DT_BYTES
-            view.rank = part.ndim
+            view.rank = rank
             view.elements = part.size
-            for d in range(part.ndim):
+            for d in range(rank):
                 view.shape[d] = part.shape[d]
-            view.data = at
-            view.size = <size_t>len(raw)
-            row += exchange.rows
+            put_texts(exchange, view, part.ravel().tolist())
+        return 0
 
     def __repr__(self):
         return f"<Batch {self.version.model}@{self.version.version} exchanges={len(self.exchanges)} rows={self.rows}>"
@@ -331,17 +418,20 @@ cdef class Batch:
 cdef int write_reply_or_fail(Exchange exchange) except -1:
     try:
         exchange.dialect.write_reply(exchange)
-    except GatewayError as error:
-        exchange.fail(error)
     except Exception as error:
-        bug = InternalError("the reply could not be written")
-        bug.__cause__ = error
-        exchange.fail(bug)
+        exchange.fail(own_error(error))
     return 0
 
 
-cdef enum:
-    MAX_OUTPUTS = 64
+cdef object own_error(object error):
+    """``error`` as one of ours: what a request or a model causes already is."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, MemoryError):
+        return Overloaded("the worker has no memory left for this request", hint="send fewer rows")
+    bug = InternalError("the request failed inside the server")
+    bug.__cause__ = error
+    return bug
 
 
 cdef str first_line(object error):
@@ -349,65 +439,96 @@ cdef str first_line(object error):
     return text.split("\n", 1)[0][:500]
 
 
-cdef int bytes_elements(TensorView* view, list values) except -1:
-    # Append the elements of a checked BYTES tensor.
-    cdef const uint8_t* at = view.data
-    cdef int64_t i
-    cdef size_t n
-    for i in range(view.elements):
-        n = element_size(at)
-        values.append(at[4:4 + n])
-        at += 4 + n
-    return 0
+cdef uint8_t* bytes_of(array) except? NULL:
+    # The memory of a contiguous array; valid as long as the array.
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
+    cdef uint8_t* at = <uint8_t*>buffer.buf
+    PyBuffer_Release(&buffer)
+    return at
 
 
-cdef inline size_t element_size(const uint8_t* at) noexcept nogil:
-    return at[0] | (<size_t>at[1] << 8) | (<size_t>at[2] << 16) | (<size_t>at[3] << 24)
+cdef void join(const Span* pieces, Py_ssize_t count, uint8_t* at) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        if pieces[i].n:
+            memcpy(at, pieces[i].at, pieces[i].n)
+            at += pieces[i].n
 
 
-cdef size_t columns_size(Batch batch, FeaturePlan plan) noexcept:
-    # Column headers, a RowError a row, then 8 bytes (numbers) or a Span (texts) for every value.
-    cdef size_t rows = <size_t>batch.rows
-    cdef size_t columns = <size_t>plan.column_count
-    return columns * sizeof(Column) + rows * sizeof(RowError) + rows * columns * sizeof(Span) + 64
+cdef inline uint32_t text_size(const uint8_t* at) noexcept nogil:
+    cdef uint32_t n
+    memcpy(&n, at, 4)
+    return n
 
 
-cdef int lay_out_columns(Batch batch, FeaturePlan plan, Column* columns, uint8_t* room) except -1:
-    cdef Exchange first = <Exchange>batch.exchanges[0]
-    cdef Exchange exchange
-    cdef TensorView* view
-    cdef Span* texts
+cdef uint8_t* split_texts(const Span* pieces, Py_ssize_t count, uint8_t* room) noexcept nogil:
+    # The elements of checked BYTES tensors, one after the other. Returns the end of what was written.
+    cdef Span* text = <Span*>room
     cdef const uint8_t* at
-    cdef int64_t i
-    cdef int c
-    cdef bint alone = len(batch.exchanges) == 1
-    for c in range(plan.column_count):
-        columns[c].values = NULL
-        columns[c].strings = NULL
-        columns[c].dtype = 0
-        if first.input_of_spec[c] < 0:
-            continue
-        view = &first.inputs[first.input_of_spec[c]]
-        columns[c].dtype = view.dtype
-        if view.dtype == DT_BYTES:
-            texts = <Span*>room
-            columns[c].strings = texts
-            for exchange in batch.exchanges:
-                view = &exchange.inputs[exchange.input_of_spec[c]]
-                at = view.data
-                for i in range(view.elements):
-                    texts.n = element_size(at)
-                    texts.at = at + 4
-                    at += 4 + texts.n
-                    texts += 1
-            room = <uint8_t*>texts
-        elif alone:
-            columns[c].values = view.data     # any alignment will do
-        else:
-            columns[c].values = room
-            for exchange in batch.exchanges:
-                view = &exchange.inputs[exchange.input_of_spec[c]]
-                memcpy(room, view.data, view.size)
-                room += view.size
-            room += -<size_t>room & 7
+    cdef const uint8_t* end
+    cdef Py_ssize_t i
+    for i in range(count):
+        at = pieces[i].at
+        end = at + pieces[i].n
+        while at < end:
+            text.n = text_size(at)
+            text.at = at + 4
+            at += 4 + text.n
+            text += 1
+    return <uint8_t*>text
+
+
+cdef inline int let_others_run(Py_ssize_t done) except -1:
+    # Making Python objects needs the GIL, and compiled loops never give it up by themselves.
+    if done % GIL_TEXTS == GIL_TEXTS - 1:
+        with nogil:
+            pass
     return 0
+
+
+cdef int take_texts(TensorView* view, list texts) except -1:
+    # The elements of a checked BYTES tensor, appended. Raises UnicodeDecodeError.
+    cdef const uint8_t* at = view.data
+    cdef uint32_t n
+    cdef int64_t i
+    for i in range(view.elements):
+        n = text_size(at)
+        texts.append(PyUnicode_DecodeUTF8(<const char*>at + 4, n, NULL))
+        at += 4 + n
+        let_others_run(i)
+    return 0
+
+
+cdef int put_texts(Exchange exchange, TensorView* view, list texts) except -1:
+    # A view's data from texts, in the exchange's arena. Raises UnicodeEncodeError for what is no text.
+    cdef Py_ssize_t i, n
+    cdef const char* utf8
+    cdef size_t size = 0
+    cdef uint32_t length
+    cdef uint8_t* at
+    for i in range(len(texts)):
+        PyUnicode_AsUTF8AndSize(texts[i], &n)
+        size += 4 + <size_t>n
+        let_others_run(i)
+    at = <uint8_t*>exchange.take(size)
+    if at == NULL:
+        raise MemoryError
+    view.data = at
+    view.size = size
+    for i in range(len(texts)):
+        utf8 = PyUnicode_AsUTF8AndSize(texts[i], &n)       # kept by the text since the first time
+        length = <uint32_t>n
+        memcpy(at, &length, 4)
+        memcpy(at + 4, utf8, <size_t>n)
+        at += 4 + n
+        let_others_run(i)
+    return 0
+
+
+cdef size_t columns_size(FeaturePlan plan, int64_t rows, Py_ssize_t count) noexcept:
+    # Column headers, output pointers, a piece an exchange, a RowError a row, then at most a Span for every value:
+    # numbers need half of it, so their rounding up to 8 bytes fits too.
+    cdef size_t values = <size_t>rows * <size_t>plan.column_count
+    return (<size_t>plan.column_count * sizeof(Column) + <size_t>plan.output_count * sizeof(void*)
+            + <size_t>count * sizeof(Span) + <size_t>rows * sizeof(RowError) + values * sizeof(Span) + 8)

@@ -17,7 +17,8 @@ cdef class Pipeline(ExchangeSink):
     cdef object wake                 # () -> None: call step() soon; the loop's call_soon in a worker
     cdef object placement            # serving.placement.place
     cdef object inline_lane          # run(batch): now, on this thread
-    cdef object open_lane            # (version) -> a lane with submit(job): on another thread, then `completed`
+    cdef object open_lane            # (version) -> a lane with submit(job): on another thread, then `completed`;
+                                     # the version keeps it, and whatever ends with the lane ends with the version
     cdef object scan_lane            # lane for bodies too large to scan on the loop
     cdef RingWriter ring             # None: recording is off
     cdef CounterPage counters        # None: nothing is counted
@@ -33,6 +34,7 @@ cdef class Pipeline(ExchangeSink):
     cdef readonly uint64_t snapshot
     # --- work in hand
     cdef object ready                # deque of ServedVersions with something to run, one turn each
+    cdef set on_lanes                # ServedVersions of which a lane holds a batch
     cdef int lanes_opened            # beside the loop's own, which is number 0
     cdef list dirty                  # ports to flush at the end of this tick
     cdef list unsynced               # exchanges that wait for their frame's fdatasync, by sequence
@@ -42,8 +44,9 @@ cdef class Pipeline(ExchangeSink):
     cdef public int64_t queue_limit  # exchanges that may wait for one version
     cdef public int64_t tick_ns      # inline work of one tick
     cdef public size_t scan_inline_bytes
-    cdef public int64_t now_ns       # CLOCK_MONOTONIC at the start of the tick
+    cdef public int64_t now_ns       # CLOCK_MONOTONIC as last told, and what this tick's runs have taken since
 
+    cdef int take_in(self, Exchange exchange) except -1
     cdef int admit(self, Exchange exchange) except -1
     # Run `version` on an exchange that needs no routing: a scorer's.
     cdef int run_as(self, Exchange exchange, ServedVersion version) except -1
@@ -53,9 +56,14 @@ cdef class Pipeline(ExchangeSink):
     cdef ServedModel find_model(self, Span name)
     cdef object no_such_model(self, str name)
     cdef object no_such_version(self, ServedModel model, str version)
-    cdef int start(self, ServedVersion version, int64_t* spent) except -1
+    cdef int take_turn(self, ServedVersion version, int64_t* spent) except -1
+    cdef int finish_dropped(self, list dropped) except -1
+    cdef int send_away(self, Batch batch) except -1
+    cdef int come_back(self, Batch batch) except -1
     cdef int settle(self, Batch batch) except -1
-    cdef int finish(self, Exchange exchange) except -1
+    # The exchange has its outputs or its error: it is answered, whatever goes wrong on the way.
+    cdef int finish(self, Exchange exchange, int64_t done_ns) except -1
+    cdef int conclude(self, Exchange exchange, int64_t done_ns) except -1
     cdef int commit(self, Exchange exchange, ServedVersion version) except -1
     cdef int release(self, Exchange exchange) except -1
     cdef int schedule(self) except -1

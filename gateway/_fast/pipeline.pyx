@@ -4,26 +4,35 @@
 for a step. With ports, lanes, ring and time injected, the same object runs under uvloop, under the seeded simulator and
 in a scorer.
 """
+import logging
 from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
-from gateway._fast.batch cimport write_reply_or_fail
+from gateway._fast.batch cimport own_error, write_reply_or_fail
+from gateway._fast.breadcrumbs cimport LANES
 from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.exchange cimport (
     COMMITTED, DONE, RECORD_COMMITTED, RECORD_SYNCED, RUNNING, UNLOGGED, span_text,
 )
+from gateway._fast.identifiers cimport write_uuid_text
 from gateway._fast.served cimport DURABILITY_FSYNC, assign
 from gateway._fast.tensor_binding cimport InputTable
 
-from gateway.core.errors import Cancelled, Draining, ModelNotFound, ModelNotReady, Overloaded, VersionNotFound
+from gateway.core.errors import (
+    Cancelled, Draining, InternalError, ModelNotFound, ModelNotReady, Overloaded, VersionNotFound,
+)
+
+log = logging.getLogger("gateway.pipeline")
 
 cdef enum:
     TICK_NS = 500000             # inline work of one tick; what is left waits for the sockets once more
     SCAN_INLINE_BYTES = 65536    # a larger body is scanned on a lane: about 200 µs of JSON
     QUEUE_LIMIT = 8192
     NAME_SHOWN = 200             # characters of a caller's name in a message
+    NEW_RUNS = 64                # runs of a version that all teach its cost; later …
+    RUNS_PER_LESSON = 8          # … one in so many: what a run costs changes slowly
 
 
 cdef class ScanJob:
@@ -63,6 +72,7 @@ cdef class Pipeline(ExchangeSink):
         self.models = {}
         self.unavailable = {}
         self.ready = deque()
+        self.on_lanes = set()
         self.dirty = []
         self.unsynced = []
         self.tick_ns = TICK_NS
@@ -87,6 +97,13 @@ cdef class Pipeline(ExchangeSink):
 
     cdef int submit(self, Exchange exchange) except -1:
         self.in_flight += 1
+        try:
+            return self.take_in(exchange)
+        except Exception as error:
+            exchange.fail(own_error(error))
+            return self.finish(exchange, monotonic_ns())
+
+    cdef int take_in(self, Exchange exchange) except -1:
         if exchange.error is None:
             if self.draining:
                 exchange.fail(Draining("the server is stopping", hint="retry: another connection reaches a new one"))
@@ -99,21 +116,20 @@ cdef class Pipeline(ExchangeSink):
 
     def completed(self, list jobs not None):
         """Jobs that lanes have finished, in any order."""
-        cdef Batch batch
         cdef ScanJob scan
         self.now_ns = monotonic_ns()
         for job in jobs:
             if isinstance(job, Batch):
-                batch = <Batch>job
-                batch.version.running -= 1
-                batch.version.cost.observe(batch.rows, batch.features_ns + batch.infer_ns)
-                self.settle(batch)
-                self.line_up(batch.version)
-            else:
-                scan = <ScanJob>job
+                self.come_back(<Batch>job)
+                continue
+            scan = <ScanJob>job
+            try:
                 if scan.result < 0:
                     scan.exchange.dialect.settle(scan.exchange)
                 self.admit(scan.exchange)
+            except Exception as error:
+                scan.exchange.fail(own_error(error))
+                self.finish(scan.exchange, self.now_ns)
         self.flush_ports()
 
     cdef object lookup(self, Span model, Span version):
@@ -152,14 +168,14 @@ cdef class Pipeline(ExchangeSink):
             if exchange.model_name.n or exchange.error is None:
                 # Before whatever else is wrong with it: nothing can be said about a body without a model.
                 exchange.error = self.no_such_model(span_text(exchange.model_name)[:NAME_SHOWN])
-            return self.finish(exchange)
+            return self.finish(exchange, monotonic_ns())
         if exchange.error is None:
             version = model.route(exchange)
             if version is None and exchange.error is None:
                 exchange.fail(self.no_such_version(model, span_text(exchange.model_version)[:NAME_SHOWN]))
         if version is None:
             exchange.version = model.unrouted
-            return self.finish(exchange)
+            return self.finish(exchange, monotonic_ns())
         return self.queue(exchange, version)
 
     cdef int run_as(self, Exchange exchange, ServedVersion version) except -1:
@@ -172,11 +188,11 @@ cdef class Pipeline(ExchangeSink):
         cdef InputTable inputs = version.raw_inputs if exchange.raw_features else version.inputs
         if inputs.bind(exchange) < 0:
             inputs.settle(exchange)
-            return self.finish(exchange)
+            return self.finish(exchange, monotonic_ns())
         if version.waiting_count() >= self.queue_limit:
             exchange.fail(Overloaded(f"Exceeds maximum queue size: {self.queue_limit} requests wait for model "
                                      f"'{version.model}' version {version.version}", hint="retry with back-off"))
-            return self.finish(exchange)
+            return self.finish(exchange, monotonic_ns())
         exchange.queued_ns = self.now_ns if self.now_ns > exchange.arrival_ns else exchange.arrival_ns
         version.enqueue(exchange)
         return self.line_up(version)
@@ -197,8 +213,8 @@ cdef class Pipeline(ExchangeSink):
         reasons = self.unavailable.get(name)
         if reasons is None:
             return ModelNotFound(f"Request for unknown model: '{name}' is not found")
-        return ModelNotReady(f"Request for model '{name}': it is not at ready state: "
-                             + "; ".join([f"version {version}: {reason}" for version, reason in reasons.items()]))
+        return ModelNotReady(f"Request for model '{name}': it is not at ready state: " + "; ".join(
+            [reason if version == "any" else f"version {version}: {reason}" for version, reason in reasons.items()]))
 
     cdef object no_such_version(self, ServedModel model, str version):
         reason = self.unavailable.get(model.name, {}).get(version)
@@ -225,7 +241,7 @@ cdef class Pipeline(ExchangeSink):
         if self.epoch != NULL and self.epoch[0] != self.snapshot:
             self.on_epoch()
         while self.ready and spent < self.tick_ns:
-            self.start(<ServedVersion>self.ready.popleft(), &spent)
+            self.take_turn(<ServedVersion>self.ready.popleft(), &spent)
         if self.unsynced:
             self.release_synced()
         self.flush_ports()
@@ -233,68 +249,116 @@ cdef class Pipeline(ExchangeSink):
             self.schedule()
         return bool(self.ready)
 
-    cdef int start(self, ServedVersion version, int64_t* spent) except -1:
+    cdef int take_turn(self, ServedVersion version, int64_t* spent) except -1:
         # One turn of a version: its allowance of measured time, so that models share the loop evenly.
         cdef Batch batch
-        cdef Exchange exchange
         cdef list taken, dropped = []
         cdef int64_t allowance = version.account.begin_turn()
         cdef int64_t used = 0
+        cdef int64_t began, took
         version.listed = False
         while used < allowance and spent[0] < self.tick_ns:
             taken = version.take(self.now_ns, dropped)
-            for exchange in dropped:
-                self.finish(exchange)
-            dropped.clear()
+            if dropped:
+                self.finish_dropped(dropped)
             if taken is None:
                 break
             batch = Batch.of(version, taken)
             batch.crumbs = self.crumbs
             for exchange in taken:
-                exchange.state = RUNNING
-                exchange.started_ns = self.now_ns
+                (<Exchange>exchange).state = RUNNING
+                (<Exchange>exchange).started_ns = self.now_ns
             if self.placement(version, batch.rows) == "thread":
-                batch.off_loop = True
-                version.running += 1
-                if version.lane is None:
-                    self.lanes_opened += 1
-                    version.lane, version.lane_number = self.open_lane(version), self.lanes_opened
-                batch.lane = version.lane_number
-                version.lane.submit(batch)
+                self.send_away(batch)
                 break                           # its queue fills until the lane is free: the next batch
-            self.inline_lane.run(batch)
-            version.cost.observe(batch.rows, batch.features_ns + batch.infer_ns)
-            used += batch.features_ns + batch.infer_ns
-            spent[0] += batch.features_ns + batch.infer_ns
+            began = monotonic_ns()
+            try:
+                self.inline_lane.run(batch)
+            except Exception as error:
+                batch.fail_all(own_error(error))
             self.settle(batch)
+            took = monotonic_ns() - began       # with gathering, recording and replies: the loop did nothing else
+            self.now_ns += took
+            used += took
+            spent[0] += took
         version.account.end_turn(used, version.waiting_count() > 0)
+        return self.line_up(version)
+
+    cdef int finish_dropped(self, list dropped) except -1:
+        for exchange in dropped:
+            self.finish(<Exchange>exchange, self.now_ns)
+        dropped.clear()
+        return 0
+
+    cdef int send_away(self, Batch batch) except -1:
+        cdef ServedVersion version = batch.version
+        batch.off_loop = True
+        version.running += 1
+        self.on_lanes.add(version)
+        try:
+            if version.lane is None:
+                version.lane = self.open_lane(version)
+                version.lane_number = 1 + self.lanes_opened % (LANES - 1)
+                self.lanes_opened += 1
+            batch.lane = version.lane_number
+            version.lane.submit(batch)
+        except Exception as error:              # no thread is to be had
+            batch.fail_all(own_error(error))
+            self.come_back(batch)
+        return 0
+
+    cdef int come_back(self, Batch batch) except -1:
+        cdef ServedVersion version = batch.version
+        version.running -= 1
+        if version.running == 0:
+            self.on_lanes.discard(version)
+        self.settle(batch)
         return self.line_up(version)
 
     cdef int settle(self, Batch batch) except -1:
         cdef Exchange exchange
+        cdef ServedVersion version = batch.version
+        cdef int64_t done_ns = monotonic_ns()
+        if batch.took_ns and not batch.failed:
+            version.runs += 1
+            if version.runs <= NEW_RUNS or version.runs % RUNS_PER_LESSON == 0:
+                version.cost.observe(batch.rows, batch.took_ns)
         if self.counters is not None:
-            self.counters.count_run(batch.version.counters, batch.rows, batch.infer_ns)
+            self.counters.count_run(version.counters, batch.rows, batch.infer_ns)
         for exchange in batch.exchanges:
-            self.finish(exchange)
+            self.finish(exchange, done_ns)
         return 0
 
     # Out: outputs or error → frame in the ring → reply.
 
-    cdef int finish(self, Exchange exchange) except -1:
+    cdef int finish(self, Exchange exchange, int64_t done_ns) except -1:
+        try:
+            return self.conclude(exchange, done_ns)
+        except Exception as error:              # of one exchange: its batch mates are answered all the same
+            log.exception("a request could not be recorded or answered")
+            exchange.fail(own_error(error))
+        exchange.state = COMMITTED
+        return self.release(exchange) if exchange.port is not None else 0
+
+    cdef int conclude(self, Exchange exchange, int64_t done_ns) except -1:
         cdef ServedVersion version = <ServedVersion>exchange.version
         exchange.state = DONE
-        exchange.done_ns = monotonic_ns() if exchange.started_ns == 0 else (
-            exchange.started_ns + exchange.features_ns + exchange.infer_ns)
+        exchange.done_ns = done_ns
         if exchange.cancelled:
             exchange.fail(Cancelled("the caller cancelled"))
         if exchange.error is None and exchange.reply == NULL:
             write_reply_or_fail(exchange)
+        if exchange.error is not None and isinstance(exchange.error, InternalError):
+            log_bug(exchange)
         if version is None:
             if self.counters is not None:
                 self.counters.count_refusal(exchange.error.code)
             exchange.state = COMMITTED
             return self.release(exchange)
         self.commit(exchange, version)
+        # The reply is written and the record made: nothing more of the batch's arrays is wanted.
+        exchange.output_count = 0
+        exchange.keepalive = None
         if version.durability == DURABILITY_FSYNC and exchange.record_state == RECORD_COMMITTED:
             self.ring.want_sync(exchange.seq)
             self.unsynced.append(exchange)
@@ -305,7 +369,7 @@ cdef class Pipeline(ExchangeSink):
         # The frame comes before the reply: whoever has an answer can find its record.
         cdef int status = self.status_of(exchange.error)
         exchange.record_state = UNLOGGED
-        if version.recording and self.ring is not None:
+        if version.recording and self.ring is not None and version.schema is not None:
             exchange.seq = self.ring.commit(exchange, version.schema, status, &version.policy)
             if exchange.seq >= 0:
                 exchange.record_state = RECORD_COMMITTED
@@ -340,30 +404,24 @@ cdef class Pipeline(ExchangeSink):
 
     def release_synced(self):
         """Answer the exchanges whose frames have reached the disk."""
-        cdef Exchange exchange
         cdef int64_t synced = self.ring.synced_seq()
+        cdef list released
         cdef Py_ssize_t n = 0
-        for exchange in self.unsynced:
-            if exchange.seq > synced:
-                break
-            exchange.record_state = RECORD_SYNCED
-            self.release(exchange)
+        while n < len(self.unsynced) and (<Exchange>self.unsynced[n]).seq <= synced:
             n += 1
+        released = self.unsynced[:n]
         del self.unsynced[:n]
+        for exchange in released:
+            (<Exchange>exchange).record_state = RECORD_SYNCED
+            self.release(<Exchange>exchange)
 
     def expire(self, int64_t now_ns):
         """Fail what has waited past its deadline, or was cancelled, behind a lane that is still busy."""
-        cdef ServedModel model
-        cdef ServedVersion version
-        cdef Exchange exchange
         cdef list dropped = []
         self.now_ns = now_ns
-        for model in self.models.values():
-            for version in model.versions.values():
-                if version.running and version.waiting_count():
-                    version.drop_expired(now_ns, dropped)
-        for exchange in dropped:
-            self.finish(exchange)
+        for version in self.on_lanes:
+            (<ServedVersion>version).drop_expired(now_ns, dropped)
+        self.finish_dropped(dropped)
         self.flush_ports()
 
     @property
@@ -383,3 +441,12 @@ cdef class Pipeline(ExchangeSink):
 
     def __repr__(self):
         return f"<Pipeline snapshot={self.snapshot} in_flight={self.in_flight} ready={len(self.ready)}>"
+
+
+cdef int log_bug(Exchange exchange) except -1:
+    # The caller gets the id alone; whoever looks it up finds the cause here.
+    cdef char[36] prediction_id
+    write_uuid_text(prediction_id, exchange.prediction_id)
+    log.error("prediction %s: %s", prediction_id[:36].decode(), exchange.error,
+              exc_info=exchange.error.__cause__ or exchange.error)
+    return 0

@@ -36,7 +36,8 @@ cdef class ServedVersion:
     cdef GraphTensor* graph_inputs           # owned: freed in __dealloc__
     cdef GraphTensor* graph_outputs          # owned: freed in __dealloc__
     cdef readonly bint batchable
-    cdef public int64_t max_rows             # rows of one run
+    cdef public int64_t max_rows             # rows that share a run
+    cdef readonly int64_t rows_of_run        # a request of more is run in slices of as many; 0: never
     cdef public object reply_template        # of the gRPC dialect
     # --- how it is recorded and counted
     cdef public object schema                # what the ring's writer wants for its frames
@@ -44,14 +45,13 @@ cdef class ServedVersion:
     cdef bint recording
     cdef Durability durability
     cdef bint fail_closed
-    cdef public int counters                 # slot in the counter page
+    cdef public int counters                 # slot in the counter page; -1 = none
     # --- its queue; touched by the pipeline only
-    cdef list waiting                        # of Exchange, oldest at `head`
-    cdef Py_ssize_t head
-    cdef readonly int64_t waiting_rows
+    cdef list waiting                        # of Exchange, oldest first
     cdef public bint listed                  # in the pipeline's ready line
     cdef public int running                  # batches that lanes hold
     cdef public object cost                  # serving.cost_model.CostModel
+    cdef int64_t runs                        # since it was loaded, but for those that failed
     cdef int lane_number
     cdef public object lane                  # the thread lane once it has needed one
     cdef public str placement                # auto | inline | thread
@@ -61,6 +61,7 @@ cdef class ServedVersion:
     cdef int enqueue(self, Exchange exchange) except -1
     # The next exchanges that may share a run: same layout, together at most max_rows rows (one larger request goes
     # alone). Cancelled and expired ones are failed and put into `dropped`. None when nothing runnable waits.
+    # Nothing is kept of what was taken: a queue must not hold a body longer than its request.
     cdef list take(self, int64_t now_ns, list dropped)
     # Only the second half of that: put what has waited too long into `dropped`.
     cdef int drop_expired(self, int64_t now_ns, list dropped) except -1

@@ -12,7 +12,7 @@ from gateway._fast.record_frames cimport INPUTS_DIGEST, INPUTS_FULL, INPUTS_OFF
 from gateway.core.errors import Cancelled, DeadlineExceeded
 
 cdef enum:
-    COMPACT_AT = 64              # taken entries at the front of a queue before they are cut off
+    MOST_PASSED_OVER = 128       # requests of another layout that one batch is looked for behind
 
 INPUT_MODES = {"full": INPUTS_FULL, "digest": INPUTS_DIGEST, "off": INPUTS_OFF}
 DURABILITIES = {"process": DURABILITY_PROCESS, "fsync": DURABILITY_FSYNC, "best_effort": DURABILITY_BEST_EFFORT}
@@ -36,6 +36,12 @@ cdef GraphTensor* graph_tensors(list specs) except? NULL:
         if tensor.dtype == DT_BYTES:
             tensor.row_bytes = -1
     return tensors
+
+
+cdef int64_t fixed_rows(list specs) except -1:
+    # The first dimension of a graph whose inputs agree on a fixed one: columns of any number of rows are cut to it.
+    cdef set firsts = {spec.shape[0] if spec.shape else -1 for spec in specs}
+    return max(0, firsts.pop()) if len(firsts) == 1 else 0
 
 
 cdef class ServedVersion:
@@ -62,10 +68,12 @@ cdef class ServedVersion:
         self.graph_outputs = graph_tensors(graph_outputs)
         self.batchable = batchable
         self.max_rows = max_rows
+        self.rows_of_run = max_rows if batchable else fixed_rows(graph_inputs) if plan is not None else 0
         self.reply_template = reply_template
         self.cost = cost
         self.account = account
         self.placement = "auto"
+        self.counters = -1
         self.waiting = []
         self.set_recording({"mode": "off"})
 
@@ -86,19 +94,18 @@ cdef class ServedVersion:
         return self.waiting_count()
 
     cdef Py_ssize_t waiting_count(self) noexcept:
-        return len(self.waiting) - self.head
+        return len(self.waiting)
 
     cdef int enqueue(self, Exchange exchange) except -1:
-        exchange.state = QUEUED
         self.waiting.append(exchange)
-        self.waiting_rows += exchange.rows
+        exchange.state = QUEUED
         return 0
 
     cdef list take(self, int64_t now_ns, list dropped):
         cdef list taken = []
-        cdef list passed_over = None
+        cdef list passed_over = []
         cdef Exchange exchange, first = None
-        cdef Py_ssize_t at = self.head, end = len(self.waiting)
+        cdef Py_ssize_t at = 0, end = len(self.waiting)
         cdef int64_t rows = 0
         while at < end:
             exchange = <Exchange>self.waiting[at]
@@ -106,45 +113,29 @@ cdef class ServedVersion:
                 dropped.append(exchange)
             elif first is None:
                 first = exchange
-                taken.append(exchange)
                 rows = exchange.rows
-            elif not self.batchable or rows + exchange.rows > self.max_rows:
-                break
-            elif not same_batch(self, first, exchange):
-                if passed_over is None:
-                    passed_over = []
-                passed_over.append(exchange)
-                at += 1
-                continue
-            else:
                 taken.append(exchange)
+            elif not self.batchable or rows + exchange.rows > self.max_rows or len(passed_over) == MOST_PASSED_OVER:
+                break
+            elif same_batch(self, first, exchange):
                 rows += exchange.rows
-            self.waiting_rows -= exchange.rows
+                taken.append(exchange)
+            else:
+                passed_over.append(exchange)
             at += 1
-        if passed_over is None:
-            self.head = at
-        else:
-            # Unlike layouts keep their order among themselves, ahead of what came after them.
-            self.waiting[self.head:at] = passed_over
-        if self.head == len(self.waiting):
-            self.waiting = []
-            self.head = 0
-        elif self.head > COMPACT_AT and 2 * self.head > len(self.waiting):
-            del self.waiting[:self.head]
-            self.head = 0
+        # Unlike layouts keep their order among themselves, ahead of what came after them.
+        self.waiting[:at] = passed_over
         return taken if taken else None
 
     cdef int drop_expired(self, int64_t now_ns, list dropped) except -1:
         cdef Exchange exchange
         cdef list kept = []
-        for exchange in self.waiting[self.head:]:
+        for exchange in self.waiting:
             if failed_by_waiting(exchange, now_ns):
                 dropped.append(exchange)
-                self.waiting_rows -= exchange.rows
             else:
                 kept.append(exchange)
         self.waiting = kept
-        self.head = 0
         return 0
 
     def __repr__(self):
@@ -213,7 +204,7 @@ cdef class ServedModel:
             if self.override_header is not None and exchange.header_count:
                 asked = exchange.header(<const uint8_t*>PyBytes_AS_STRING(self.override_header),
                                         <size_t>PyBytes_GET_SIZE(self.override_header))
-                if asked.at != NULL:
+                if asked.n:              # sent empty it overrides nothing
                     exchange.model_version = asked
                     chosen = self.asked_for(exchange, asked)
                     if chosen is None:
