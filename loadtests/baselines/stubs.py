@@ -31,7 +31,8 @@ def _generated(name: str) -> Any:
 
 def _generate_if_stale() -> None:
     target = STUBS / "inference_pb2_grpc.py"
-    if target.exists() and target.stat().st_mtime >= PROTO.stat().st_mtime:
+    sources = (PROTO, Path(__file__))
+    if target.exists() and target.stat().st_mtime >= max(source.stat().st_mtime for source in sources):
         return
     # Imported here: a run over generated stubs does not need the compiler.
     from grpc_tools import protoc  # type: ignore[import-untyped]  # noqa: PLC0415
@@ -40,3 +41,6 @@ def _generate_if_stale() -> None:
     command = ["protoc", f"-I{PROTO.parent}", f"--python_out={STUBS}", f"--grpc_python_out={STUBS}", str(PROTO)]
     if protoc.main(command) != 0:
         raise RuntimeError(f"grpc_tools.protoc failed on {PROTO}; run it by hand: {' '.join(command)}")
+    # In a descriptor pool of its own: tritonclient registers the same names in the default one.
+    module = STUBS / "inference_pb2.py"
+    module.write_text(module.read_text().replace("_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()"))
