@@ -642,6 +642,8 @@ cdef class H2Connection(ReplyPort):
         if exchange.body_size < stream.message_size:
             return self.refuse(stream, TransportViolation(
                 f"the stream ended after {exchange.body_size} of {stream.message_size} message bytes"))
+        if exchange.body == NULL:
+            exchange.reserve_body(0)      # an empty message has a body too: nobody has to ask
         if stream.call == CALL_OTHER:
             return self.answer_call(stream, exchange)
         self.enter_state(stream, STREAM_RUNNING)
