@@ -148,6 +148,10 @@ class RunningGateway:
         self.runtime()
         return {pid: process for pid, process in self._seen.items() if _is_alive(process)}
 
+    def wait_for_all_to_leave(self) -> None:
+        """Until no process of this life is alive."""
+        wait_until("no process left", lambda: not self.tree(), PATIENCE)
+
     def kill_all(self) -> None:
         """SIGKILL to all at once, the supervisor first so that it restarts nobody."""
         for pid in sorted(self.tree(), key=lambda pid: pid != self.pid):

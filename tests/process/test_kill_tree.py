@@ -2,7 +2,6 @@
 
 import pytest
 from ledger import Ledger, Load, assert_record_is_whole
-from supervised_tree import wait_until
 
 KILLS = 2
 pytestmark = pytest.mark.timeout(240)
@@ -32,7 +31,7 @@ def test_when_the_supervisor_is_killed_the_rest_answers_what_it_has_and_leaves(g
         with Load(gateway, ledger) as load:
             load.wait_for_answers(100)
             gateway.kill("supervisor")
-            wait_until("no process left", lambda: not gateway.tree(), 60)
+            gateway.wait_for_all_to_leave()
         assert all(gateway.refuses_connections(port) for port in ports.values())
     assert ledger.wrong == []
     assert {kind for kind in ledger.failed if kind.isupper() or kind.isdigit()} <= {"UNAVAILABLE", "503"}
