@@ -15,9 +15,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
@@ -29,7 +30,7 @@ from gateway._fast.http_connection import HttpConnection, HttpService
 from gateway._fast.oip_wire import OipDialect
 from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingWriter, SchemaHandle
-from gateway._fast.served import ServedVersion
+from gateway._fast.served import ServedModel, ServedVersion
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, worker_slot
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
@@ -43,8 +44,11 @@ from gateway.serving.lanes import Completions, InlineLane, ThreadLane
 from gateway.serving.placement import place
 from gateway.serving.served_directory import ServedDirectory
 from gateway.serving.server_replies import HttpCalls
-from gateway.serving.snapshot import NOTHING, Prepared, compile_models, prepare
+from gateway.serving.snapshot import NOTHING, Prepared, compile_models, prepare, unavailable
 from gateway.serving.worker_lost import Obituaries, tell_lost_requests
+
+if TYPE_CHECKING:
+    from gateway.serving.grpcio_transport import GrpcioTransport
 
 log = logging.getLogger("gateway.worker")
 
@@ -58,6 +62,9 @@ SYNC_LOOK_SECONDS = 0.001
 DRAIN_SHARE = 0.5
 #: Clients get this long to see the first GOAWAY before the second one refuses their new requests.
 GOAWAY_SECONDS = 0.2
+
+#: How long the loop waits for a thread that runs Python code (a loader, a lane between two runs) to make way for it.
+SWITCH_SECONDS = 0.0005
 
 
 class Worker:
@@ -79,6 +86,7 @@ class Worker:
         self._ring = RingWriter(str(self._shm / f"w{index}.ring")) if self._recording else None
         self._prepared: Prepared | None = None
         self._running = NOTHING
+        self._models: dict[str, ServedModel] = {}
         self._taken = 0
         self._closed_before = self._slot.connections_closed
         self._looking_at_disk = False
@@ -91,6 +99,7 @@ class Worker:
         await self._adopt_newest_snapshot()
         self._tell_lost_requests()
         self._open()
+        await self._open_grpcio()
         await self._stopping.wait()
         await self._drain()
 
@@ -98,12 +107,11 @@ class Worker:
 
     def _build(self) -> None:
         self._completions = Completions()
-        self._lanes: list[ThreadLane] = []
         self._pipeline = Pipeline(
             wake=self._wake,
             placement=place,
             inline_lane=InlineLane(),
-            open_lane=self._open_lane,
+            open_lane=lambda version: ThreadLane(f"{version.model}@{version.version}", self._completions),
             scan_lane=ThreadLane("scan", self._completions),
             ring=self._ring,
             counters=CounterPage(str(self._shm / "counters"), self._index),
@@ -112,12 +120,13 @@ class Worker:
             crumbs=Breadcrumbs(self._page.memory, crumbs_at(worker_slot(self._index))),
         )
         self._directory = ServedDirectory(is_ready=self._is_ready)
-        grpc = GrpcService(self._directory, version=__version__)
+        self._grpcio: GrpcioTransport | None = None
+        self._grpc = GrpcService(self._directory, version=__version__)
         self._h2 = H2Service(
             self._loop,
             self._pipeline,
             OipDialect(),
-            grpc.call,
+            self._grpc.call,
             GRPC_STATUS,
             message_limit=self._settings.get("message_limit", 64 << 20),
         )
@@ -157,11 +166,6 @@ class Worker:
         self._looking_at_disk = False
         self._step()
 
-    def _open_lane(self, version: ServedVersion) -> ThreadLane:
-        lane = ThreadLane(f"{version.model}@{version.version}", self._completions)
-        self._lanes.append(lane)
-        return lane
-
     # Snapshots: prepared beside the loop, committed between two ticks.
 
     async def _adopt_newest_snapshot(self) -> None:
@@ -172,28 +176,40 @@ class Worker:
             await self._prepare(number, self._state_dir / files.path_of(number))
             await self._commit(number)
 
-    async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
-        document = json.loads(path.read_bytes())
+    async def _prepare(self, _number: int, path: Path) -> dict[str, Any]:
         running = self._running
-        self._prepared = await in_thread_of_its_own(lambda: prepare(document, running))
+        self._prepared = await in_thread_of_its_own(
+            lambda: prepare(json.loads(path.read_bytes()), running, register=self._register_schema)
+        )
         return self._prepared.report
 
     async def _commit(self, number: int) -> None:
+        self._run_prepared(number)
+
+    def _on_epoch(self) -> None:
+        """The epoch word moved: the commit is in force before its message arrives."""
+        try:
+            self._run_prepared(self._page.epoch)
+        except Exception:
+            log.exception("snapshot %d cannot be run", self._page.epoch)  # by now it is not prepared any more
+
+    def _run_prepared(self, number: int) -> None:
         if self._prepared is None or self._prepared.number != number:
-            return  # the epoch word has been faster, or it was never prepared here
+            return  # it runs already, or it was never prepared here
         prepared, self._prepared = self._prepared, None
-        models = compile_models(prepared, register=self._register_schema, recording=self._recording, salt=self._index)
-        self._pipeline.adopt(number, models, prepared.document.get("unavailable", {}))
-        self._directory.adopt(models)
+        self._models = compile_models(
+            prepared,
+            register=self._register_schema,
+            recording=self._recording,
+            salt=self._index,
+            before=self._models,
+        )
+        self._pipeline.adopt(number, self._models, unavailable(prepared))
+        self._directory.adopt(self._models)
         self._running = prepared
         self._slot.running_epoch = number
         gc.collect()
         gc.freeze()  # the snapshot lives long: the collector need not walk it again
-
-    def _on_epoch(self) -> None:
-        """The epoch word moved: the commit is in force before its message arrives."""
-        if self._prepared is not None and self._prepared.number == self._page.epoch:
-            self._loop.create_task(self._commit(self._page.epoch))
 
     def _abandon(self, number: int) -> None:
         if self._prepared is not None and self._prepared.number == number:
@@ -233,6 +249,7 @@ class Worker:
 
     def _open(self) -> None:
         self._loop.add_reader(self._completions.descriptor, self._on_completed)
+        self._pipeline.watch_epoch(self._page.memory)
         if self._handoff is not None:
             self._loop.add_reader(self._handoff.fileno(), self._on_handoff)
         if self._life_fd >= 0:
@@ -241,6 +258,17 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's business
         self._link.start()
         self._beat()
+
+    async def _open_grpcio(self) -> None:
+        """With ``--grpc-transport grpcio`` every worker binds the port that the supervisor has reserved."""
+        if self._settings.get("grpc_transport", "native") != "grpcio":
+            return
+        from gateway.serving.grpcio_transport import GrpcioTransport  # noqa: PLC0415 - heavy, and rarely wanted
+
+        limit = self._settings.get("message_limit", 64 << 20)
+        self._grpcio = GrpcioTransport(self._grpc, self._pipeline, OipDialect(), GRPC_STATUS, message_limit=limit)
+        host, port = self._settings.get("host", "127.0.0.1"), self._ports["grpc"]
+        await self._grpcio.start(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", shared=True)
 
     def _is_ready(self) -> bool:
         return self._running.number > 0 and not self._page.draining and not self._stopping.is_set()
@@ -255,6 +283,7 @@ class Worker:
             self._loop.create_task(self._door.let_in(handed.connection))
 
     def _beat(self) -> None:
+        self._loop.call_later(BEAT_SECONDS, self._beat)
         now = time.monotonic_ns()
         self._slot.heartbeat_ns = now
         self._slot.in_flight = self._pipeline.in_flight
@@ -263,7 +292,6 @@ class Worker:
         self._door.sweep(self._loop.time())
         self._h2.sweep(now, STUCK_NS)
         self._http.sweep(now)
-        self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _open_connections(self) -> int:
         return len(self._door.undecided) + len(self._h2.connections) + len(self._http.connections)
@@ -287,12 +315,14 @@ class Worker:
         self._h2.drain()
         self._http.drain()
         await asyncio.sleep(GOAWAY_SECONDS)
+        self._door.close()  # whoever has not said a word by now waits for nothing
         self._h2.finish_drain()
-        self._pipeline.draining = True
         until = self._loop.time() + DRAIN_SHARE * float(self._settings.get("drain_seconds", 30.0))
+        if self._grpcio is not None:
+            await self._grpcio.stop(until - self._loop.time())
+        self._pipeline.draining = True
         while (self._pipeline.in_flight or self._open_connections()) and self._loop.time() < until:
             await asyncio.sleep(0.01)
-        self._door.close()
         log.info("worker %d drained, %d requests left", self._index, self._pipeline.in_flight)
 
 
@@ -311,6 +341,7 @@ def main() -> None:
         handoff = socket.socket(fileno=given.handoff_fd)
         os.set_blocking(given.handoff_fd, False)
     gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(Worker(settings, given.index, handoff, given.life_fd).run())
 
 

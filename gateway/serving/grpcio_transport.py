@@ -47,14 +47,17 @@ class GrpcioTransport(Handler):
         self._message_limit = message_limit
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, address: str) -> int:
-        """Listen on ``host:port`` (0 = any free port); the port it got. Raises OSError if it cannot."""
+    async def start(self, address: str, *, shared: bool = False) -> int:
+        """Listen on ``host:port`` (0 = any free port); the port it got. Raises OSError if it cannot.
+
+        ``shared``: other processes listen on the same port, and the kernel deals connections among them.
+        """
         server = grpc.aio.server(
             handlers=[self],
             options=[
                 ("grpc.max_receive_message_length", self._message_limit),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared)),
             ],
         )
         try:
