@@ -11,6 +11,3 @@ class Breadcrumbs:
         """``lane`` (any number; the loop's is 0) is about to run this batch in native code."""
     def leave(self, lane: int) -> None:
         """It came back."""
-
-def address_of(memory: Buffer) -> int:
-    """Where writable ``memory`` lies, for ``Pipeline.watch_epoch``; the caller keeps it alive."""

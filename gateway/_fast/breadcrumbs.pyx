@@ -68,11 +68,3 @@ cdef uint16_t copy_text(uint8_t* to, Py_ssize_t room, str text) except? 0xFFFF:
     n = min(n, room)
     memcpy(to, utf8, <size_t>n)
     return <uint16_t>n
-
-
-def address_of(memory):
-    cdef Py_buffer buffer
-    PyObject_GetBuffer(memory, &buffer, PyBUF_WRITABLE)
-    cdef size_t at = <size_t>buffer.buf
-    PyBuffer_Release(&buffer)
-    return at

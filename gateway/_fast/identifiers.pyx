@@ -64,6 +64,14 @@ cdef class IdGenerator:
         write_uuid_text(text, raw)
         return text[:36].decode()
 
+    def trace_ids_for_test(self):
+        """A new trace id and a new span id."""
+        cdef uint8_t trace[16]
+        cdef uint8_t span[8]
+        self.write_trace_id(trace)
+        self.write_span_id(span)
+        return trace[:16], span[:8]
+
 
 cdef void write_uuid_text(char* out, const uint8_t* id) noexcept nogil:
     cdef int i

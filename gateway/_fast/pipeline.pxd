@@ -26,7 +26,8 @@ cdef class Pipeline(ExchangeSink):
     cdef IdGenerator ids
     cdef dict grpc_status            # error code -> gRPC status number
     cdef object on_epoch             # called at tick start when the epoch word is not the running snapshot's number
-    cdef const uint64_t* epoch       # borrowed: the shared control page; NULL = never changes
+    cdef object epoch_page           # keeps `epoch` valid
+    cdef const uint64_t* epoch       # first word of epoch_page; NULL = never changes
     # --- the snapshot in force
     cdef dict models                 # bytes -> ServedModel
     cdef dict unavailable            # model name -> {version: why it is not served}; for the message alone

@@ -7,6 +7,7 @@ in a scorer.
 import logging
 from collections import deque
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
@@ -89,9 +90,13 @@ cdef class Pipeline(ExchangeSink):
         self.models = {name.encode(): model for name, model in models.items()}
         self.last_model = None
 
-    def watch_epoch(self, size_t address):
-        """Compare the shared epoch word at ``address`` (kept mapped by the caller) with the snapshot at each step."""
-        self.epoch = <const uint64_t*>address
+    def watch_epoch(self, page):
+        """Compare the first word of the shared ``page`` with the snapshot's number at each step, and call on_epoch."""
+        cdef Py_buffer buffer
+        PyObject_GetBuffer(page, &buffer, PyBUF_WRITABLE)
+        self.epoch = <const uint64_t*>buffer.buf
+        PyBuffer_Release(&buffer)
+        self.epoch_page = page
 
     # In: what transports and lanes add.
 
@@ -182,7 +187,11 @@ cdef class Pipeline(ExchangeSink):
         self.in_flight += 1
         exchange.snapshot = self.snapshot
         assign(exchange, version)
-        return self.queue(exchange, version)
+        try:
+            return self.queue(exchange, version)
+        except Exception as error:
+            exchange.fail(own_error(error))
+            return self.finish(exchange, monotonic_ns())
 
     cdef int queue(self, Exchange exchange, ServedVersion version) except -1:
         cdef InputTable inputs = version.raw_inputs if exchange.raw_features else version.inputs
@@ -348,8 +357,10 @@ cdef class Pipeline(ExchangeSink):
             exchange.fail(Cancelled("the caller cancelled"))
         if exchange.error is None and exchange.reply == NULL:
             write_reply_or_fail(exchange)
-        if exchange.error is not None and isinstance(exchange.error, InternalError):
-            log_bug(exchange)
+        if exchange.error is not None:
+            if isinstance(exchange.error, InternalError):
+                log_bug(exchange)
+            forget_origin(exchange.error)
         if version is None:
             if self.counters is not None:
                 self.counters.count_refusal(exchange.error.code)
@@ -449,4 +460,11 @@ cdef int log_bug(Exchange exchange) except -1:
     write_uuid_text(prediction_id, exchange.prediction_id)
     log.error("prediction %s: %s", prediction_id[:36].decode(), exchange.error,
               exc_info=exchange.error.__cause__ or exchange.error)
+    return 0
+
+
+cdef int forget_origin(object error) except -1:
+    # Its traceback holds the frames that ran the batch, and they hold the exchange: a cycle, which would keep the
+    # request's body in memory until the collector comes by.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
     return 0

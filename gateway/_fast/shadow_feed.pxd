@@ -8,7 +8,7 @@ from gateway._fast.served cimport ServedVersion
 
 cdef class Candidate:
     cdef readonly ServedVersion version
-    cdef uint64_t threshold      # takes a prediction whose id's last 8 bytes, as a number, are not above it
+    cdef uint64_t threshold      # takes a prediction whose draw, a number made from its id, is not above it
     cdef uint64_t salt           # of its spans' ids
     cdef readonly long taken     # exchanges given to it
     cdef readonly long skipped   # exchanges it was too far behind for
@@ -22,3 +22,4 @@ cdef class ShadowFeed:
     cdef dict candidates         # model name -> list of Candidate
     cdef readonly long without_schema   # frames passed over because this reader came after their schema
     cdef readonly long without_inputs   # frames that hold no inputs to run on (digest, off, too large)
+    cdef readonly long damaged          # frames that contradict themselves or their schema

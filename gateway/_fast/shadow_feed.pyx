@@ -14,6 +14,8 @@ from gateway._fast.record_frames cimport (
     open_exchange, schema_from_frame,
 )
 
+from gateway.core.errors import RecordCorrupt
+
 cdef enum:
     MOST_WAITING = 4096          # runs that may wait for one candidate
 
@@ -89,7 +91,12 @@ cdef class ShadowFeed:
                     schema = schema_from_frame(header)
                     self.schemas[schema.id] = schema
             elif header.kind == FRAME_EXCHANGE and self.candidates:
-                self.shadow(<size_t>header)
+                try:
+                    self.shadow(<size_t>header)
+                except RecordCorrupt:
+                    self.damaged += 1       # one frame; those after it are whole
+        if n and end == 0:
+            raise RecordCorrupt(f"the ring {self.reader.map.path} holds no frame where its reader stands")
         if n:
             self.reader.move_to(end)
         return n

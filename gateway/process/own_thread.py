@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from gateway.serving.lanes import yield_to_loop
+
 Made = TypeVar("Made")
 
 
@@ -24,6 +26,7 @@ async def in_thread_of_its_own(work: Callable[[], Made]) -> Made:
             done.set_result(result)  # type: ignore[arg-type]  # no error: there is a result
 
     def body() -> None:
+        yield_to_loop()
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - handed to whoever awaits

@@ -1,5 +1,6 @@
-"""Deficit round robin over versions in measured nanoseconds (Shreedhar & Varghese 1995, doi:10.1145/217382.217453). Pure.
+"""Deficit round robin over versions in measured nanoseconds. Pure.
 
+Shreedhar & Varghese, "Efficient fair queueing using deficit round robin", 1995, doi:10.1145/217382.217453.
 Runs cannot be interrupted and their cost is known only afterwards, so an account may go into debt; a debtor's turns
 pass without a run until the debt is paid.
 """

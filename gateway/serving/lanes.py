@@ -10,12 +10,11 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 log = logging.getLogger("gateway.lanes")
 
-#: Threads yield to the loop: on a busy core the scheduler wakes the loop first. Nice value of the thread.
+#: How much nicer lane threads are than the loop.
 THREAD_NICE = 5
 
 
@@ -24,6 +23,9 @@ class Job(Protocol):
 
     def run(self) -> None:
         """Do it; on a lane thread, mostly without the GIL."""
+
+
+Jobs = queue.SimpleQueue[Job | None]
 
 
 class InlineLane:
@@ -61,12 +63,16 @@ class Completions:
 
 
 class ThreadLane:
-    """One thread that runs jobs in order. It runs no other Python code than the job."""
+    """One thread that runs jobs in order. It runs no other Python code than the job, and ends when its lane is dropped:
+    a version takes its lane along.
+    """
 
     def __init__(self, name: str, completions: Completions) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._completions = completions
-        self._thread = threading.Thread(target=self._work, name=f"lane {name}", daemon=True)
+        self._jobs: Jobs = queue.SimpleQueue()
+        # The thread knows the queue and not the lane, which could else never be dropped.
+        self._thread = threading.Thread(
+            target=_run_jobs, args=(self._jobs, completions), name=f"lane {name}", daemon=True
+        )
         self._thread.start()
 
     def submit(self, job: Job) -> None:
@@ -78,15 +84,23 @@ class ThreadLane:
         self._jobs.put(None)
         self._thread.join()
 
-    def _work(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + THREAD_NICE)
-        while (job := self._jobs.get()) is not None:
-            try:
-                job.run()
-            except Exception:
-                log.exception("a job failed on its lane")  # a bug of ours: jobs keep their errors to themselves
-            finally:
-                self._completions.add(job)  # come what may: its requests wait for an answer
+    def __del__(self) -> None:
+        self._jobs.put(None)
 
 
-LaneOpener = Callable[[object], ThreadLane]
+def yield_to_loop() -> None:
+    """Lower the calling thread's priority: on a busy core the scheduler wakes the loop first."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + THREAD_NICE
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def _run_jobs(jobs: Jobs, completions: Completions) -> None:
+    yield_to_loop()
+    while (job := jobs.get()) is not None:
+        try:
+            job.run()
+        except Exception:
+            log.exception("a job failed on its lane")  # a bug of ours: jobs keep their errors to themselves
+        finally:
+            completions.add(job)  # come what may: its requests wait for an answer
+        del job  # a waiting thread must not keep the last batch, and with it the version

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gateway._fast.feature_plan import FeaturePlan
 from gateway._fast.oip_wire import ReplyTemplate
 from gateway._fast.served import ServedVersion
 from gateway._fast.tensor_binding import InputTable
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, LoadFailed
 from gateway.core.tensors import DataType, TensorSpec
 from gateway.serving.cost_model import CostModel
 from gateway.serving.fair_share import Account
@@ -23,6 +25,8 @@ from gateway.serving.session import Graph, Session, open_session, warm_up
 MODEL_FILE = "model.onnx"
 #: Timed runs after the first, to know where a version belongs before its first request.
 TIMED_RUNS = 3
+#: About how long one run of the warm-up may take: a slow model is tried on fewer rows than it may get.
+WARM_RUN_NS = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ def load_version(entry: VersionEntry) -> ServedVersion:
     """Load, compile and warm one version. Raises GatewayError: LoadFailed or ConfigurationError."""
     session = open_session(entry.path / entry.file)
     graph = session.graph
-    batchable = graph.batchable and entry.max_rows > 1 and _gives_row_for_row(session, entry.max_rows)
+    cost = CostModel()
+    row_for_row = _warm(session, entry.max_rows if graph.batchable else 1, cost)
+    batchable = graph.batchable and entry.max_rows > 1 and row_for_row
     plan = _plan(entry, graph)
     raw = _table(entry, graph, list(graph.inputs), batchable=batchable)
     inputs = raw if plan is None else _column_table(entry, graph, plan)
@@ -75,11 +81,10 @@ def load_version(entry: VersionEntry) -> ServedVersion:
         batchable=batchable,
         max_rows=entry.max_rows,
         reply_template=ReplyTemplate(entry.model, entry.version, list(graph.outputs)),
-        cost=CostModel(),
+        cost=cost,
         account=Account(),
     )
     served.placement = entry.lane
-    _warm(served, session, entry.max_rows if batchable else 1)
     return served
 
 
@@ -109,19 +114,29 @@ def _column_table(entry: VersionEntry, graph: Graph, plan: FeaturePlan) -> Input
     )
 
 
-def _gives_row_for_row(session: Session, rows: int) -> bool:
-    """Whether the open first dimension is a batch: a graph that sums over it gives another number of rows out."""
-    return all(output.ndim and len(output) == rows for output in warm_up(session, rows))
+def _warm(session: Session, most_rows: int, cost: CostModel) -> bool:
+    """Run until the costs are known. Returns whether the open first dimensions are a batch.
+
+    A graph that sums over its first dimension gives another number of rows out than in. Raises LoadFailed if it cannot
+    run at all; but where the rest of a shape is open or texts are taken, zeros of any size may be what it cannot take.
+    """
+    try:
+        _time(session, 1, cost)
+        rows = min(most_rows, max(2, int(WARM_RUN_NS / max(cost.predict(1), 1))))
+        return rows < 2 or all(output.ndim and len(output) == rows for output in _time(session, rows, cost))
+    except LoadFailed:
+        if all(spec.row_elements() >= 0 and spec.datatype is not DataType.BYTES for spec in session.graph.inputs):
+            raise
+        return True
 
 
-def _warm(served: ServedVersion, session: Session, most_rows: int) -> None:
-    sizes = sorted({1, most_rows})
-    for rows in sizes:
-        warm_up(session, rows)
-    for rows in sizes * TIMED_RUNS:
+def _time(session: Session, rows: int, cost: CostModel) -> list[np.ndarray]:
+    outputs = warm_up(session, rows)
+    for _ in range(TIMED_RUNS):
         started = time.monotonic_ns()
         warm_up(session, rows)
-        served.cost.observe(rows, time.monotonic_ns() - started)
+        cost.observe(rows, time.monotonic_ns() - started)
+    return outputs
 
 
 def describe(served: ServedVersion | GatewayError, took_ms: float) -> dict[str, Any]:

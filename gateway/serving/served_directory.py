@@ -38,7 +38,10 @@ class ServedDirectory:
         return served is not None and self._is_ready() and (not version or _find(served, version) is not None)
 
     def describe(self, model: str, version: str) -> ModelDescription:
-        """What the version (or label; empty: the default one) takes and gives. Raises ModelNotFound, VersionNotFound."""
+        """What the version (or label; empty: the default one) takes and gives.
+
+        Raises ModelNotFound, VersionNotFound.
+        """
         served = self._models.get(model)
         if served is None:
             raise ModelNotFound(f"Request for unknown model: '{model[:200]}' is not found")

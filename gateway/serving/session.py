@@ -89,8 +89,8 @@ def _gives_memory_back() -> onnxruntime.RunOptions:
 def _run_unchecked(session: onnxruntime.InferenceSession) -> RunWithOptions:
     # InferenceSession.run looks at every name again, in Python, for 2 µs a run: a quarter of a small model's time. The
     # names that come here are the graph's own.
-    inner = getattr(session, "_sess", None)
-    return session.run if inner is None else inner.run
+    run: RunWithOptions = getattr(session, "_sess", session).run
+    return run
 
 
 def _run_with_values(session: onnxruntime.InferenceSession, graph: Graph) -> RunWithOptions:
@@ -129,7 +129,8 @@ def open_session(path: Path, *, threads: int = 1) -> Session:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # A plan of the memory for each shape that ever came: batches have many, callers any number, and none of them gains.
     options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    # Fatal ones only: a failed run is answered and recorded, and a caller must not fill the log with its mistakes.
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         inputs = tuple(_spec(node, path) for node in session.get_inputs())
