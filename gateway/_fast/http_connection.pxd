@@ -97,6 +97,7 @@ cdef class HttpConnection(ReplyPort):
     cdef int finish_request(self) except -1
     cdef int hand_over(self, Exchange exchange) except -1
     cdef int answer_call(self, Exchange exchange) except -1
+    cdef int refuse_call(self, Exchange exchange, object error, bint bodiless) except -1
     cdef int refuse(self, object error) except -1
     cdef int expect_nothing(self) except -1
     # Out.

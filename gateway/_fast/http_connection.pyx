@@ -538,21 +538,26 @@ cdef class HttpConnection(ReplyPort):
         cdef bint bodiless = self.method == b"HEAD"
         cdef bytes body
         if exchange.error is not None:
-            return self.settle_error(exchange, exchange.error, bodiless)
+            return self.refuse_call(exchange, exchange.error, bodiless)
         try:
             status, headers, body = self.service.answer(
                 self.method.decode("latin-1"), self.target.decode("latin-1"), python_headers(exchange),
                 PyBytes_FromStringAndSize(<char*>exchange.body, exchange.body_size))
         except GatewayError as error:
-            return self.settle_error(exchange, error, bodiless)
+            return self.refuse_call(exchange, error, bodiless)
         except Exception as error:
             self.service.loop.call_exception_handler({"message": "answering an HTTP call failed", "exception": error})
-            return self.settle_error(exchange, InternalError("the call failed inside the server"), bodiless)
+            return self.refuse_call(exchange, InternalError("the call failed inside the server"), bodiless)
         lines = b"".join([b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers])
         exchange.reserve_reply(PyBytes_GET_SIZE(body))
         memcpy(exchange.reply, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
         return self.settle(exchange.stream_id, self.whole_reply(
             exchange, status, <const uint8_t*>PyBytes_AS_STRING(lines), PyBytes_GET_SIZE(lines), bodiless))
+
+    cdef int refuse_call(self, Exchange exchange, object error, bint bodiless) except -1:
+        """No prediction, so no row in the record: counted."""
+        self.service.sink.count_refusal(error)
+        return self.settle_error(exchange, error, bodiless)
 
     cdef int refuse(self, object error) except -1:
         """Answer the request being read with ``error`` and read no further: its end can no longer be told."""

@@ -55,6 +55,9 @@ cdef enum ByteClass:
     CONTROL = 3
     HIGH = 4                         # part of a UTF-8 sequence
 
+cdef enum:
+    SHOWN_BYTES = 24                 # of a value in a message
+
 cdef uint8_t byte_class[256]
 cdef const char* hex_digits = "0123456789abcdef"
 cdef int64_t int_low[15]             # by DType: range of the signed types
@@ -570,28 +573,50 @@ cdef str input_words(Exchange exchange):
     return f" in inputs[{index}]" + (f" {quoted(name)}" if name.n else "")
 
 
+# The JSON value at byte `at`, as far as a message shows it.
+cdef str came_words(Exchange exchange, int64_t at):
+    cdef str text
+    if at < 0 or at >= <int64_t>exchange.body_size:
+        return "nothing"
+    text = exchange.body[at:min(at + SHOWN_BYTES, <int64_t>exchange.body_size)].decode("utf-8", "replace")
+    if text[0] == "[":
+        return "an array"
+    if text[0] == "{":
+        return "an object"
+    if text[0] == '"':
+        end = text.find('"', 1) + 1
+    else:
+        end = next((i for i in range(len(text)) if text[i] in ",]} \t\r\n"), 0)
+    return text[:end] if end else text + "…"
+
+
 cdef object json_error(Exchange exchange):
     cdef Mistake* mistake = &exchange.mistake
     what, other = span_text(mistake.name), span_text(mistake.other)
+    of_model = f"request for model {quoted(exchange.model_name)}"
     if mistake.kind == JSON_SYNTAX:
         came = exchange.body[mistake.expected:mistake.expected + 1] if mistake.expected < <int64_t>exchange.body_size \
             else b""
         found = repr(came.decode("latin-1")) if came else "the end"
-        return MalformedBody(f"the JSON body is malformed at byte {mistake.expected}: expected {what}, found {found}")
+        return MalformedBody(
+            f"{of_model}: the JSON body is malformed at byte {mistake.expected}: expected {what}, found {found}")
     if mistake.kind == JSON_DEPTH:
-        return MalformedBody(f"the JSON body is nested more than {DEPTH_LIMIT} deep at byte {mistake.expected}")
+        return MalformedBody(
+            f"{of_model}: the JSON body is nested more than {DEPTH_LIMIT} deep at byte {mistake.expected}")
     if mistake.kind == JSON_STRING:
-        return MalformedBody(f"the JSON body is malformed at byte {mistake.expected}: {what}")
+        return MalformedBody(f"{of_model}: the JSON body is malformed at byte {mistake.expected}: {what}")
     if mistake.kind == JSON_TYPE:
-        return MalformedBody(f"{what!r}{input_words(exchange)} must be {other} (at byte {mistake.expected})")
+        return MalformedBody(
+            f"{of_model}: {what!r}{input_words(exchange)} must be {other}, not {came_words(exchange, mistake.expected)} "
+            f"(at byte {mistake.expected})")
     if mistake.kind == JSON_MISSING:
-        return MalformedBody(f"{what!r} is missing{input_words(exchange)}")
+        return MalformedBody(f"{of_model}: {what!r} is missing{input_words(exchange)}")
     if mistake.kind == JSON_TWICE:
-        return MalformedBody(f"{what!r} is given twice{input_words(exchange)}")
+        return MalformedBody(f"{of_model}: {what!r} is given twice{input_words(exchange)}")
     if mistake.kind == BODY_CODING:
-        return MalformedBody(f"the body does not inflate: it is no complete {what} stream")
+        return MalformedBody(f"{of_model}: the body does not inflate: it is no complete {what} stream")
     if mistake.kind == BODY_TOO_LARGE:
-        return PayloadTooLarge(f"the body inflates to more than the limit of {mistake.expected} bytes")
+        return PayloadTooLarge(f"{of_model}: the body inflates to more than the limit of {mistake.expected} bytes")
     return None
 
 
