@@ -813,7 +813,10 @@ cdef class H2Connection(ReplyPort):
 
 cdef bytes percent_encoded(str message):
     # grpc-message: bytes outside 0x20–0x7E and '%' as %XX (PROTOCOL-HTTP2, "Responses"). Cut between characters.
-    cdef bytes raw = message.encode("utf-8", "replace")
+    cdef bytes raw
+    if len(message) <= MESSAGE_TEXT_LIMIT and message.isascii() and message.isprintable() and "%" not in message:
+        return message.encode()
+    raw = message.encode("utf-8", "replace")
     if len(raw) > MESSAGE_TEXT_LIMIT:
         raw = raw[:MESSAGE_TEXT_LIMIT].decode("utf-8", "ignore").encode()
     return b"".join([bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw])
