@@ -118,7 +118,7 @@ class Reply:
     """What came back on one stream."""
 
     headers: dict = field(default_factory=dict)
-    data: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
     trailers: dict = field(default_factory=dict)
     ended: bool = False
     reset: int | None = None
@@ -140,7 +140,7 @@ class Reply:
     def message(self):
         assert self.data[0] == 0
         assert len(self.data) == 5 + int.from_bytes(self.data[1:5], "big")
-        return self.data[5:]
+        return bytes(self.data[5:])
 
 
 def prefixed(message, *, flag=0, length=None):
@@ -270,14 +270,15 @@ class Peer:
                     self.loop.run_soon()
 
     def take_frames(self, data):
-        self.unparsed += data
-        while len(self.unparsed) >= 9:
-            frame, length = Frame.parse_frame_header(memoryview(self.unparsed[:9]))
-            if len(self.unparsed) < 9 + length:
-                return
-            frame.parse_body(memoryview(self.unparsed[9 : 9 + length]))
-            self.unparsed = self.unparsed[9 + length :]
+        view, at = memoryview(self.unparsed + data), 0
+        while len(view) - at >= 9:
+            frame, length = Frame.parse_frame_header(view[at : at + 9])
+            if len(view) - at < 9 + length:
+                break
+            frame.parse_body(view[at + 9 : at + 9 + length])
+            at += 9 + length
             yield frame
+        self.unparsed = bytes(view[at:])
 
     def on_frame(self, frame):
         """Note it; the bytes that an obedient client says in return."""
