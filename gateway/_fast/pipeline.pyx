@@ -277,11 +277,11 @@ cdef class Pipeline(ExchangeSink):
             for exchange in taken:
                 (<Exchange>exchange).state = RUNNING
                 (<Exchange>exchange).started_ns = self.now_ns
-            if self.placement(version, batch.rows) == "thread":
-                self.send_away(batch)
-                break                           # its queue fills until the lane is free: the next batch
             began = monotonic_ns()
             try:
+                if self.placement(version, batch.rows) == "thread":
+                    self.send_away(batch)
+                    break                       # its queue fills until the lane is free: the next batch
                 self.inline_lane.run(batch)
             except Exception as error:
                 batch.fail_all(own_error(error))
@@ -341,6 +341,8 @@ cdef class Pipeline(ExchangeSink):
     # Out: outputs or error → frame in the ring → reply.
 
     cdef int finish(self, Exchange exchange, int64_t done_ns) except -1:
+        if exchange.state >= COMMITTED:
+            return 0                            # one exchange, one outcome
         try:
             return self.conclude(exchange, done_ns)
         except Exception as error:              # of one exchange: its batch mates are answered all the same

@@ -29,7 +29,7 @@ cdef class ServedVersion:
     cdef readonly InputTable inputs          # named columns if there is a plan, else the graph's tensors
     cdef readonly InputTable raw_inputs      # the graph's tensors, for `features: raw`; == inputs without a plan
     cdef readonly FeaturePlan plan           # None: clients send the graph's tensors
-    cdef readonly object session             # has run(output names, feeds) -> list of arrays
+    cdef public object session               # has run and run_large(output names, feeds) -> list of arrays
     cdef readonly list input_names           # of the graph
     cdef readonly list output_names
     cdef readonly list outputs               # core.tensors.TensorSpec of the graph
