@@ -13,6 +13,7 @@ from gateway._fast.oip_wire cimport PREFIX_BYTES
 from gateway._fast.trace_context cimport read_traceparent
 
 from gateway.core import words
+from gateway.core.errors import HeadersTooLarge
 
 cdef enum:
     ID_TEXT_BYTES = 36
@@ -66,12 +67,15 @@ cdef int keep_metadata(Exchange exchange, metadata) except -1:
         value = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
         if name == b"traceparent":
             read_traceparent(exchange, <const uint8_t*>PyBytes_AS_STRING(value), <size_t>PyBytes_GET_SIZE(value))
-        elif name != b"user-agent" and exchange.header_count < MAX_KEPT_HEADERS:
-            if exchange.keep_header(
-                <const uint8_t*>PyBytes_AS_STRING(name), <size_t>PyBytes_GET_SIZE(name),
-                <const uint8_t*>PyBytes_AS_STRING(value), <size_t>PyBytes_GET_SIZE(value),
-            ) < 0:
-                raise MemoryError
+        elif name == b"user-agent":
+            pass
+        elif exchange.header_count == MAX_KEPT_HEADERS:
+            return exchange.fail(HeadersTooLarge(f"more than {MAX_KEPT_HEADERS} request headers"))
+        elif exchange.keep_header(
+            <const uint8_t*>PyBytes_AS_STRING(name), <size_t>PyBytes_GET_SIZE(name),
+            <const uint8_t*>PyBytes_AS_STRING(value), <size_t>PyBytes_GET_SIZE(value),
+        ) < 0:
+            raise MemoryError
     return 0
 
 

@@ -157,6 +157,14 @@ def test_metadata_changes_no_answer(both, metadata):
     assert both.agreed(message, metadata=metadata) == both.agreed(message)
 
 
+def test_more_metadata_than_is_kept_is_refused_alike(both):
+    numbers = np.ones((1, 16), np.int32)
+    message = raw_request("simple", INPUT0=numbers, INPUT1=numbers).SerializeToString()
+    many = [(f"x-{number}", "") for number in range(101)]
+    assert both.agreed(message, metadata=many[:90]).status == "OK"
+    assert both.agreed(message, metadata=many).status == "RESOURCE_EXHAUSTED"
+
+
 CALLS = {
     "ServerLive": inference_pb2.ServerLiveRequest(),
     "ServerReady": inference_pb2.ServerReadyRequest(),
