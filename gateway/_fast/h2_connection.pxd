@@ -66,7 +66,7 @@ cdef class H2Connection(ReplyPort):
     cdef H2Service service
     cdef object transport            # None once lost
     cdef H2Stream* streams           # owned list: each freed in drop_stream
-    cdef int in_state[3]             # streams by StreamState
+    cdef int in_state[STREAM_STATES] # how many streams are in each StreamState
     # --- what runs
     cdef readonly int in_flight      # exchanges handed to the sink and not yet given back; a reset does not lower it
     # --- the socket
@@ -108,8 +108,12 @@ cdef class H2Connection(ReplyPort):
     cdef int refuse_http(self, H2Stream* stream, bytes status, object error) except -1
     cdef int submit(self, H2Stream* stream, const nghttp2_nv* headers, size_t n,
                     const nghttp2_data_provider* provider) except -1
+    # Write out whatever nghttp2 has to say; end if nothing will ever follow.
     cdef int pump(self) except -1
+    # --- its end
+    # Shut our side and wait for the peer's (the sweep sees to that).
     cdef int end(self) except -1
+    # Give up session and streams. Never from within a callback of nghttp2.
     cdef void forget(self) noexcept
     # --- bookkeeping
     cdef void enter_state(self, H2Stream* stream, StreamState state) noexcept
