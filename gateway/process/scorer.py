@@ -48,7 +48,7 @@ READ_BYTES = 1 << 18
 ENOUGH_WAITING = 2048
 #: Pause when nothing new was committed.
 IDLE_SECONDS = 0.005
-#: How long a stop waits for runs under way.
+#: How long a stop waits for runs under way; and the removal of a candidate for its own.
 STOP_SECONDS = 5.0
 
 
@@ -150,12 +150,20 @@ class Scorer:
     async def _commit(self, number: int) -> None:
         if self._prepared is None or self._prepared.number != number:
             return
-        self._running, self._prepared = self._prepared, None
+        before, self._running, self._prepared = self._running, self._prepared, None
+        self._loop.call_later(STOP_SECONDS, self._leave_if_stuck, before, self._running)
         self._candidates = self._loaded_candidates(self._running)
         self._pipeline.adopt(number, {}, {})
         for feed in self._feeds:
             feed.adopt(self._candidates)
         self._slot.running_epoch = number
+
+    def _leave_if_stuck(self, before: Prepared, after: Prepared) -> None:
+        """A thread in native code cannot be ended: if a candidate that is gone still runs, a new scorer takes over."""
+        for key, served in before.loaded.items():
+            if isinstance(served, ServedVersion) and served.running and after.loaded.get(key) is not served:
+                log.warning("%s@%s was removed and does not end; this scorer does", *key)
+                self._stopping.set()
 
     def _abandon(self, number: int) -> None:
         if self._prepared is not None and self._prepared.number == number:

@@ -142,6 +142,7 @@ class Supervisor:
 
     def _prepare_record(self) -> None:
         if leftover_rings(self._shm_dir):
+            self._record_is_safe = False  # what they hold may be nowhere else yet
             self._preparations.append(Member(RECOVERY))
         self._preparations.append(Member(RINGS))
         self._prepare_next()
@@ -159,6 +160,7 @@ class Supervisor:
             self._exit_code = 1
             self._begin_stop()
         elif self._stop is None:
+            self._record_is_safe = True
             self._prepare_next()
 
     def _open_for_business(self) -> None:
@@ -437,12 +439,28 @@ class Supervisor:
         assert self._stop is not None
         for member in sorted(self._stop.killed):
             _say(f"{member} did not end in time and was killed")
+        if not self._record_is_safe and self._exit_code == 0:
+            self._recover_record()
         recorded = self._record_is_safe and self._exit_code == 0
         self._page.close()
         if recorded:
             remove_shared_memory(self._shm_dir)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._directory.run, "runtime.json"))
+
+    def _recover_record(self) -> None:
+        """Bring the rings to disk as a start would: a recorder did not end well, or the start did not get that far."""
+        step = Member(RECOVERY)
+        try:
+            self._spawn(step)
+            self._record_is_safe = self._children[step].wait(self._settings.drain_seconds) == 0
+        except subprocess.TimeoutExpired:
+            self._children[step].kill()
+            self._children[step].wait()
+        except OSError as error:
+            _say(f"{step.role} cannot be started: {error.strerror}")
+        if not self._record_is_safe:
+            _say(f"the newest records are still in {self._shm_dir}; the next start brings them to disk")
 
 
 def _raise_descriptor_limit() -> None:

@@ -64,9 +64,9 @@ class Load:
     """Callers over both protocols, each on a connection of its own with one request under way, until closed."""
 
     def __init__(
-        self, gateway, ledger: Ledger, *, grpc_callers=4, http_callers=2, model="m", factor=2.0, pause=0.0
+        self, gateway, ledger: Ledger, *, grpc_callers=4, http_callers=2, model="m", factor=2.0, pause=0.002
     ) -> None:
-        """``pause``: seconds between a caller's calls, where processes of low priority are to get a turn."""
+        """``pause``: seconds between a caller's calls, so that others on this machine, and shadows, get a turn."""
         self.ledger = ledger
         ledger.callers = max(ledger.callers, grpc_callers + http_callers)
         self._gateway = gateway

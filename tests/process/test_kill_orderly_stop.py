@@ -57,7 +57,19 @@ def test_a_stop_answers_what_is_in_flight_flushes_the_record_and_leaves_nothing_
     assert not os.path.exists(runtime["shm"])
     assert gateway.runtime() == {}
     ledger.told[headers["x-prediction-id"]] = "committed"
+    gateway.start("--workers", "1")  # reads everything again
     assert_record_is_whole(gateway, ledger, kills=0)
-    gateway.start("--workers", "1")
+
+
+def test_a_recorder_that_hangs_at_the_stop_is_killed_and_the_record_brought_to_disk_without_it(gateway):
+    gateway.start("--workers", "1", "--drain-seconds", "3")
+    shm = gateway.runtime()["shm"]
+    ledger = Ledger()
+    with Load(gateway, ledger) as load:
+        load.wait_for_answers(20)
+        gateway.kill("recorder", number=signal.SIGSTOP)
+        load.wait_for_answers(20)
+        assert gateway.stop() == 0
+    assert "recorder 0 did not end in time and was killed" in gateway.said()
+    assert not os.path.exists(shm)
     assert_record_is_whole(gateway, ledger, kills=0)
-    assert gateway.stop() == 0

@@ -55,8 +55,10 @@ def test_a_candidate_that_hangs_holds_up_neither_callers_nor_the_other_candidate
             load.wait_for_answers(50)
             gateway.wait_for_frames("s0")
         gateway.run_command("traffic", "set", "m", "1=50", "3=50")
+        old = gateway.pid_of("scorer")
         gateway.run_command("shadow", "remove", "m", "4")
         load.wait_for_answers(50)
+        gateway.wait_for_successor("scorer", old)  # the hanging thread could not be ended otherwise
         gateway.wait_for_frames("s0")
     assert (ledger.wrong, ledger.failed) == ([], {})
     assert_record_is_whole(gateway, ledger, kills=0)
