@@ -59,11 +59,11 @@ def scan_frames(data: Buffer, epoch: bytes, position: int, start: int = 0, *, ve
     """Walk the frames of ``data`` from byte ``start`` on, which lies at ``position`` of its stream.
 
     Stops at the first byte that is no whole frame of that place (``end``; ``damaged`` unless the bytes just end).
-    ``schemas`` holds ``(id, offset, length)`` of each schema frame; the times are those of arrivals, 0 if there are none.
+    ``schemas`` holds ``(id, offset, length)`` of each schema frame; the times are those of arrivals, 0 without any.
     """
 
 def find_frame(data: Buffer, epoch: bytes, position: int, start: int) -> int:
-    """Offset of the first whole frame at or after byte ``start`` of ``data``, whose byte 0 lies at ``position``; or -1."""
+    """Offset of the first whole frame at or after byte ``start`` of ``data``, whose byte 0 is ``position``; or -1."""
 
 def schema_frame(schema: RecordSchema, epoch: bytes) -> bytes:
     """A schema's frame outside the stream (sequence 0), for the front of a segment."""

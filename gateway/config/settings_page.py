@@ -88,7 +88,7 @@ def _default(name: str, field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value in (None, {}, ()):
-        return "–"  # noqa: RUF001 - a dash on the page
+        return "–"
     if isinstance(value, int) and value >= 1 << 10 and value % (1 << 10) == 0:
         return f"`{value >> 20}MiB`" if value % (1 << 20) == 0 else f"`{value >> 10}KiB`"
     return f"`{value}`"

@@ -37,10 +37,7 @@ def metrics_page() -> str:
 
 
 def _table(listed: list[Instrument]) -> list[str]:
-    rows = [
-        f"| `{one.name}` | {one.kind} | {one.unit} | {_words(one.labels) or '–'} | {one.help} |"
-        for one in listed
-    ]
+    rows = [f"| `{one.name}` | {one.kind} | {one.unit} | {_words(one.labels) or '–'} | {one.help} |" for one in listed]
     return ["| name | kind | unit | labels | meaning |", "|---|---|---|---|---|", *rows, ""]
 
 

@@ -142,7 +142,10 @@ class Scorer:
             await self._commit(number)
 
     async def _prepare(self, number: int, path: Path) -> dict[str, Any]:
-        document = own_share(json.loads(path.read_bytes()), self._index, int(self._settings.get("scorers", 1)))
+        document = json.loads(path.read_bytes())
+        if document.get("number") != number:
+            raise ValueError(f"{path.name} is snapshot {document.get('number')}, not {number}")
+        document = own_share(document, self._index, int(self._settings.get("scorers", 1)))
         running = self._running
         self._prepared = await in_thread_of_its_own(lambda: prepare(document, running, shadows=True))
         return self._prepared.report

@@ -76,7 +76,7 @@ class Server(threading.Thread):
         """Wait until the loop sees ``condition()``."""
 
         async def watch():
-            while not condition():  # noqa: ASYNC110 - nothing tells of it
+            while not condition():
                 await asyncio.sleep(0.001)
 
         asyncio.run_coroutine_threadsafe(watch(), self.loop).result(20)
