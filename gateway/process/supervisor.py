@@ -48,6 +48,8 @@ _LOOKS_UNTIL_KILLED = 30
 _ACCEPT_PAUSE = 0.1
 #: Ends that say nothing about the model that was running: somebody else sent them.
 _SENT_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGQUIT}
+#: No process of ours multiplies matrices in numpy, whose library would start a thread for each core in every one.
+_CHILD_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -309,6 +311,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
             start_new_session=True,
+            env={**_CHILD_ENVIRONMENT, **os.environ},
         )
         if member.role in (WORKER, SCORER):
             self._slot(member.role, member.number).starts += 1

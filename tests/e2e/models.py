@@ -93,6 +93,19 @@ def write_scaling(root: Path, name: str, version: str = "1", factor: float = 2.0
     )
 
 
+def write_keyed_scaling(root: Path, name: str, version: str, factor: float) -> None:
+    """``y = factor · x`` for x FP32 [n, 4]; ``user`` BYTES [n, 1] is handed back as ``same_user``."""
+    _write(
+        root,
+        name,
+        version,
+        [helper.make_node("Mul", ["x", "factor"], ["y"]), helper.make_node("Identity", ["user"], ["same_user"])],
+        {"user": ("BYTES", ["n", 1]), "x": ("FP32", ["n", 4])},
+        {"y": ("FP32", ["n", 4]), "same_user": ("BYTES", ["n", 1])},
+        [numpy_helper.from_array(np.float32(factor), "factor")],
+    )
+
+
 def write_many_kinds(root: Path, name: str = "many_kinds") -> None:
     """Three inputs and four outputs, no two alike: ``total`` = row sums of ``a``, ``positive`` = a > 0, ``b`` and ``c``
     as they came."""

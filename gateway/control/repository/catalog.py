@@ -231,5 +231,11 @@ def changed_files(offered: OfferedVersion) -> list[str]:
 def _read_features(path: Path) -> Mapping[str, Any]:
     from gateway.config.features import load_feature_spec  # noqa: PLC0415 - most models have none
 
-    document: dict[str, Any] = load_feature_spec(path).model_dump(mode="json")
+    try:
+        document: dict[str, Any] = load_feature_spec(path).model_dump(mode="json")
+    except ConfigurationError:
+        from gateway.features.compiler import load_plan  # noqa: PLC0415 - most pages are sound
+
+        load_plan(path)  # raises with the mistakes of meaning, too: all of them at once
+        raise
     return document
