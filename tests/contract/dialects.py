@@ -15,6 +15,7 @@ import numpy as np
 from gateway.serving._generated import inference_pb2
 
 CALL_SECONDS = 60.0
+INFER_PATH = "/inference.GRPCInferenceService/ModelInfer"
 _NUMPY = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BF16": "<u2", "INT32": "<i4", "INT64": "<i8"}
 _TYPED = {
     "BOOL": "bool",
@@ -78,7 +79,7 @@ class Callers:
         self.http.close()
         self.channel.close()
 
-    def send_grpc(self, message: bytes, path: str = "/inference.GRPCInferenceService/ModelInfer", **how: Any) -> Answer:
+    def send_grpc(self, message: bytes, path: str = INFER_PATH, **how: Any) -> Answer:
         """A message that need not be one."""
         try:
             _, outcome = self.channel.unary_unary(path).with_call(message, timeout=CALL_SECONDS, **how)

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.serving._generated import inference_pb2
+from gateway.serving._generated import health_pb2, inference_pb2
 from tests.e2e import models
 from tests.e2e.serving import (
     CALL_SECONDS,
@@ -101,6 +101,38 @@ def test_many_calls_share_one_connection_each_with_its_own_answer(grpc_calls):
         assert_same(grpc_outputs(call.result()), {"y": (ROW + i) * 2})
 
 
+def test_health_is_told_as_grpc_health_checkers_ask(grpc_calls):
+    def check(service: str):
+        unary = grpc_calls.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        return unary(health_pb2.HealthCheckRequest(service=service), timeout=CALL_SECONDS).status
+
+    for service in ("", "inference.GRPCInferenceService"):
+        assert check(service) == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as refused:
+        check("another.Service")
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_parameters_that_mean_nothing_here_are_taken_in_every_type(grpc_calls, http):
+    request = raw_request("twice", x=ROW)
+    request.parameters["whole"].int64_param = 1
+    request.parameters["flag"].bool_param = True
+    request.parameters["word"].string_param = "x"
+    request.parameters["half"].double_param = 0.5
+    request.parameters["priority"].uint64_param = 2
+    request.inputs[0].parameters["content_type"].string_param = "np"
+    reply, _ = grpc_calls.infer(request)
+    assert_same(grpc_outputs(reply), {"y": ROW * 2})
+    body = json_request(x=ROW) | {"parameters": {"whole": 1, "flag": True, "word": "x", "half": 0.5, "priority": 2}}
+    body["inputs"][0]["parameters"] = {"content_type": "np"}
+    body["model_name"] = "twice"  # common, and ignored
+    assert_same(json_outputs(http.post("/v2/models/twice/infer", json=body).content), {"y": ROW * 2})
+
+
 # Shapes.
 
 
@@ -129,6 +161,15 @@ def test_every_shape_is_answered_as_onnx_runtime_does(gateway, grpc_calls, http,
     answer = http.post(f"/v2/models/{model}/infer", json=json_request(**arrays))
     assert answer.status_code == 200, answer.text
     assert_same(json_outputs(answer.content), want)
+
+
+def test_a_raw_body_is_the_only_input_of_a_model_and_its_answer_is_raw_too(http):
+    answer = http.post(
+        "/v2/models/twice/infer", content=ROW.tobytes(), headers={"inference-header-content-length": "0"}
+    )
+    assert answer.status_code == 200, answer.text
+    size = int(answer.headers["inference-header-content-length"])
+    assert answer.content[size:] == (ROW * 2).tobytes()
 
 
 def test_nested_data_is_the_same_as_flat_data(http):
@@ -245,18 +286,29 @@ def test_requests_sent_ahead_are_answered_in_their_order(gateway):
             assert_same(json_outputs(body), {"y": (ROW + i) * 2})
 
 
-def test_curl_gets_its_answer(gateway):
+def run_curl(gateway, *options: str) -> tuple[bytes, bytes]:
+    """(status line, body) of a JSON request."""
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl is not installed")
     address = f"http://127.0.0.1:{gateway.port('http')}/v2/models/twice/infer"
-    options = ["--silent", "--show-error", "--max-time", str(CALL_SECONDS), "--dump-header", "-"]
+    always = ["--silent", "--show-error", "--max-time", str(CALL_SECONDS), "--dump-header", "-"]
     done = subprocess.run(
-        [curl, *options, "--data", json.dumps(json_request(x=ROW)), address],
+        [curl, *always, *options, "--data", json.dumps(json_request(x=ROW)), address],
         capture_output=True,
         check=True,
         timeout=2 * CALL_SECONDS,
     )
     head, _, body = done.stdout.partition(b"\r\n\r\n")
-    assert b" 200" in head.splitlines()[0]
+    return head.splitlines()[0], body
+
+
+def test_curl_gets_its_answer(gateway):
+    status, body = run_curl(gateway)
+    assert status == b"HTTP/1.1 200 OK"
     assert_same(json_outputs(body), {"y": ROW * 2})
+
+
+def test_http_2_is_for_grpc_alone_and_says_so(gateway):
+    status, _ = run_curl(gateway, "--http2-prior-knowledge")
+    assert status.split()[:2] == [b"HTTP/2", b"415"]
