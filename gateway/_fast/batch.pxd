@@ -31,6 +31,7 @@ cdef class Batch:
     cdef int run_halves(self) except -1
     cdef dict gather_tensors(self)
     cdef dict gather_columns(self)
+    cdef int64_t take_texts(self, int spec, Exchange exchange, object[::1] texts, int64_t at) except -1
     cdef object empty_array(self, tuple shape, int dtype)
     cdef size_t pieces_of(self, int spec, Span* pieces) noexcept
     cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1

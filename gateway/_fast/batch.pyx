@@ -15,6 +15,7 @@ from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.dtypes cimport DT_BYTES, DTYPE_COUNT, dtype_itemsize
 from gateway._fast.exchange cimport MAX_RANK, TensorView
 from gateway._fast.feature_plan cimport FeaturePlan
+from gateway._fast.record_frames cimport fingerprint_ahead
 from gateway._fast.served cimport GraphTensor
 
 from gateway.core.errors import GatewayError, InferenceFailed, InternalError, Overloaded, TensorMismatch
@@ -23,6 +24,7 @@ from gateway.core.tensors import DataType
 cdef enum:
     GIL_BYTES = 65536            # more than this is copied without the GIL: about 10 µs
     GIL_TEXTS = 512              # Python texts made before others get a turn: about 50 µs
+    PARTS_JOINED = 256           # runs whose outputs are joined at once: joining and freeing them holds the GIL
     LARGE_RUN_BYTES = 4194304    # feeds of a run after which the runtime gives its memory back
 
 cdef list NUMPY_TYPES = [None] * DTYPE_COUNT         # DType -> numpy dtype; None: not one that numpy holds
@@ -51,11 +53,15 @@ cdef class Batch:
         """Bring every exchange to its outputs or its error, on a lane thread to its reply."""
         cdef int64_t began = monotonic_ns()
         cdef Exchange exchange
+        cdef int i
         self.attempt()
         for exchange in self.exchanges:
             exchange.batch_rows = self.rows
             if self.off_loop and exchange.error is None:
                 write_reply_or_fail(exchange)
+                with nogil:
+                    for i in range(exchange.output_count):
+                        fingerprint_ahead(exchange, &exchange.outputs[i])
         self.took_ns = monotonic_ns() - began
 
     cdef int fail_all(self, object error) except -1:
@@ -117,7 +123,10 @@ cdef class Batch:
             arrays = self.infer(feeds)
         finally:
             self.infer_ns = monotonic_ns() - began
-        return self.scatter(arrays)
+        self.scatter(arrays)
+        for array in feeds.values():
+            let_go_of_texts(array)
+        return 0
 
     def infer(self, dict feeds):
         """Outputs of the session, as a list of arrays; of more rows than one run takes, in slices."""
@@ -125,15 +134,22 @@ cdef class Batch:
         cdef int64_t start
         if limit == 0 or self.rows <= limit:
             return self.run_session(feeds)
-        parts = [
-            self.run_session({name: array[start:start + limit] for name, array in feeds.items()})
-            for start in range(0, self.rows, limit)
-        ]
+        parts = []
+        joined = []
+        for start in range(0, self.rows, limit):
+            parts.append(self.run_session({name: array[start:start + limit] for name, array in feeds.items()}))
+            if len(parts) == PARTS_JOINED:
+                joined.append(self.joined(parts))
+                parts = []
+        return self.joined(joined + parts)
+
+    def joined(self, list parts):
+        """Outputs of runs one after the other, as those of one run."""
         try:
             return [np.concatenate(slices) for slices in zip(*parts, strict=True)]
         except ValueError as error:
-            raise InferenceFailed(f"outputs of model '{self.version.model}' version {self.version.version} for slices "
-                                  f"of {limit} rows cannot be joined: {error}") from error
+            raise InferenceFailed(f"outputs of model '{self.version.model}' version {self.version.version} for slices of "
+                                  f"{self.version.rows_of_run} rows cannot be joined: {error}") from error
 
     def run_session(self, dict feeds):
         """One run of the session; whatever the model throws is an InferenceFailed."""
@@ -213,18 +229,36 @@ cdef class Batch:
         Raises TensorMismatch for bytes that are no UTF-8; their owner is found by running the others apart.
         """
         cdef Exchange exchange
-        cdef list texts = []
+        cdef int64_t count = 0
+        cdef object[::1] texts
         for exchange in self.exchanges:
+            count += exchange.inputs[exchange.input_of_spec[spec]].elements
+        array = np.empty(count, dtype=object)
+        if count:
+            texts = array
+            count = 0
+            for exchange in self.exchanges:
+                count = self.take_texts(spec, exchange, texts, count)
+        return array.reshape(self.batch_shape(spec))
+
+    cdef int64_t take_texts(self, int spec, Exchange exchange, object[::1] texts, int64_t at) except -1:
+        # One exchange's elements of an input into the batch's, from `at`; returns where they end.
+        cdef TensorView* view = &exchange.inputs[exchange.input_of_spec[spec]]
+        cdef const uint8_t* element = view.data
+        cdef uint32_t n
+        cdef int64_t i
+        for i in range(view.elements):
+            n = text_size(element)
             try:
-                take_texts(&exchange.inputs[exchange.input_of_spec[spec]], texts)
+                texts[at + i] = PyUnicode_DecodeUTF8(<const char*>element + 4, n, NULL)
             except UnicodeDecodeError as error:
                 raise TensorMismatch(
-                    f"element {len(texts)} of input '{self.version.input_names[spec]}' for model "
+                    f"element {i} of input '{self.version.input_names[spec]}' for model "
                     f"'{self.version.model}' is not UTF-8: {error.reason} at byte {error.start}",
                     hint="send text, or base64 of it") from error
-        array = np.empty(len(texts), dtype=object)
-        array[:] = texts
-        return array.reshape(self.batch_shape(spec))
+            element += 4 + n
+            let_others_run(i)
+        return at + view.elements
 
     cdef dict gather_columns(self):
         # {graph input: features of all rows} through the version's plan.
@@ -330,6 +364,8 @@ cdef class Batch:
         for i in range(count):
             if version.graph_outputs[i].dtype == DT_BYTES:
                 self.scatter_strings(i, arrays[i])
+                let_go_of_texts(arrays[i])
+                arrays[i] = None
             else:
                 arrays[i] = self.scatter_numbers(i, arrays[i])
         for exchange in self.exchanges:
@@ -487,16 +523,14 @@ cdef inline int let_others_run(Py_ssize_t done) except -1:
     return 0
 
 
-cdef int take_texts(TensorView* view, list texts) except -1:
-    # The elements of a checked BYTES tensor, appended. Raises UnicodeDecodeError.
-    cdef const uint8_t* at = view.data
-    cdef uint32_t n
-    cdef int64_t i
-    for i in range(view.elements):
-        n = text_size(at)
-        texts.append(PyUnicode_DecodeUTF8(<const char*>at + 4, n, NULL))
-        at += 4 + n
-        let_others_run(i)
+cdef int let_go_of_texts(array) except -1:
+    # In portions: a large array's texts would all die in one go otherwise, with the GIL held.
+    cdef Py_ssize_t start
+    if array.dtype == object and array.size > GIL_TEXTS and array.flags.writeable:
+        texts = array.reshape(-1)
+        for start in range(0, len(texts), GIL_TEXTS):
+            texts[start:start + GIL_TEXTS] = None
+            let_others_run(GIL_TEXTS - 1)
     return 0
 
 

@@ -57,6 +57,7 @@ cdef struct TensorView:
     const uint8_t* data      # borrowed: inputs from body/arena, outputs from `keepalive`/arena
     size_t size              # bytes at data
     uint32_t flags           # of a requested output or decoded input; see TENSOR_* below
+    const uint8_t* fingerprint   # record_frames.FINGERPRINT_BYTES in the arena, if made ahead of the record; else NULL
 
 cdef struct Header:
     Span name                # lower case

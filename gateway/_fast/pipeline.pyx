@@ -18,6 +18,7 @@ from gateway._fast.exchange cimport (
     COMMITTED, DONE, RECORD_COMMITTED, RECORD_SYNCED, RUNNING, UNLOGGED, span_text,
 )
 from gateway._fast.identifiers cimport write_uuid_text
+from gateway._fast.record_frames cimport fingerprint_ahead
 from gateway._fast.served cimport DURABILITY_FSYNC, assign
 from gateway._fast.tensor_binding cimport InputTable
 
@@ -48,9 +49,12 @@ cdef class ScanJob:
     def run(self):
         """Scan without the GIL; the pipeline settles the result."""
         cdef Exchange exchange = self.exchange
-        cdef int result
+        cdef int result, i
         with nogil:
             result = exchange.dialect.scan(exchange)
+            if result == 0:
+                for i in range(exchange.input_count):
+                    fingerprint_ahead(exchange, &exchange.inputs[i])
         self.result = result
 
 

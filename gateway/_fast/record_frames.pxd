@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from gateway._fast.exchange cimport Dialect, Exchange, ReplyPort, Span
+from gateway._fast.exchange cimport Dialect, Exchange, ReplyPort, Span, TensorView
 
 cdef enum:
     FRAME_FORMAT = 1             # of every frame written today; readers accept 1..FRAME_FORMAT
@@ -125,6 +125,9 @@ cdef int measure_exchange(
     Exchange exchange, RecordSchema schema, const RecordPolicy* policy, const uint8_t* error, size_t error_bytes,
     size_t size_max, ExchangeLayout* layout,
 ) noexcept
+# A large tensor's fingerprint ahead of its frame, on whatever thread has the time: the loop is spared reading
+# megabytes. Nothing for a small one. -1 = out of memory, and nothing is lost by it.
+cdef int fingerprint_ahead(Exchange exchange, TensorView* view) noexcept nogil
 # Write a measured frame at `at` (layout.size bytes, 8-aligned). `now_ns` is CLOCK_MONOTONIC.
 cdef void write_exchange(
     uint8_t* at, Exchange exchange, RecordSchema schema, int status, const ExchangeLayout* layout,

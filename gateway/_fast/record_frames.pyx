@@ -94,6 +94,10 @@ cdef extern from *:
     uint64_t load_u64(const uint8_t* at) nogil
     uint64_t rotate_left(uint64_t x, int by) nogil
 
+cdef enum:
+    OUTPUTS_MAX = 2097152            # of one frame; more are written as fingerprints: half a millisecond of the loop's
+    FINGERPRINT_AHEAD_BYTES = 65536
+
 crc_choose()
 if sys.byteorder != "little":
     raise ImportError("the record's frames are little-endian, and so must the machine be")
@@ -323,7 +327,7 @@ cdef int measure_exchange(
     inputs = inputs_bytes(exchange, layout.inputs, layout.flags, (layout.flags & EXCHANGE_INPUTS_DIGEST) != 0)
     outputs = outputs_bytes(exchange, False)
 
-    if head + inputs + outputs > size_max:
+    if outputs > OUTPUTS_MAX or head + inputs + outputs > size_max:
         layout.flags |= EXCHANGE_OUTPUTS_DIGEST
         outputs = outputs_bytes(exchange, True)
     if head + inputs + outputs > size_max:
@@ -334,6 +338,18 @@ cdef int measure_exchange(
 
 
 # --- writing
+
+cdef int fingerprint_ahead(Exchange exchange, TensorView* view) noexcept nogil:
+    cdef uint8_t* at
+    if view.size < FINGERPRINT_AHEAD_BYTES:
+        return 0
+    at = <uint8_t*>exchange.take(FINGERPRINT_BYTES)
+    if at == NULL:
+        return -1
+    fingerprint128(view.data, view.size, at)
+    view.fingerprint = at
+    return 0
+
 
 cdef uint8_t* write_tensor(uint8_t* at, TensorView* view, bint digest, bint named) noexcept nogil:
     cdef size_t name_bytes = cut_text(view.name.at, view.name.n, TENSOR_NAME_BYTES) if named else 0
@@ -350,7 +366,10 @@ cdef uint8_t* write_tensor(uint8_t* at, TensorView* view, bint digest, bint name
         at = write_padded(at, view.name.at, name_bytes)
     if not digest:
         return write_padded(at, view.data, size)
-    fingerprint128(view.data, size, at)
+    if view.fingerprint != NULL:
+        memcpy(at, view.fingerprint, FINGERPRINT_BYTES)
+    else:
+        fingerprint128(view.data, size, at)
     memcpy(at + FINGERPRINT_BYTES, &size, 8)
     return at + FINGERPRINT_BYTES + 8
 
