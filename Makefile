@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench lint proto build debug-build sanitize clean help
+.PHONY: demo test bench lint proto build debug-build sanitize soak clean help
 
 demo: ## train models on real flights, serve them, play traffic, show the record (ONCE=1: then stop)
 	@scripts/setup demo
@@ -35,6 +35,10 @@ debug-build: ## the same with bounds checks, and annotated HTML in build/debug (
 sanitize: ## tests/fast on extensions with AddressSanitizer and UndefinedBehaviorSanitizer, in build/sanitize
 	@scripts/setup test
 	@scripts/sanitize $(ARGS)
+
+soak: ## random kills under load for ten minutes (SECONDS=600)
+	@scripts/setup test
+	@GATEWAY_SOAK_SECONDS=$(or $(SECONDS),600) .venv/bin/pytest -s tests/process/test_kill_soak.py
 
 clean: ## remove what builds and runs leave behind, except .venv
 	@rm -rf build dist *.egg-info gateway-state demo-state demo-state.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
