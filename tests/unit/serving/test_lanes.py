@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 
 from gateway.serving.lanes import Completions, ThreadLane
 
@@ -57,4 +58,47 @@ def test_a_lane_thread_is_nicer_than_the_loop():
 def test_taking_with_nothing_finished_gives_nothing():
     completions = Completions()
     assert completions.take() == []
+    completions.close()
+
+
+def test_a_lane_that_is_dropped_ends_its_thread():
+    completions = Completions()
+    lane = ThreadLane("test", completions)
+    thread = lane._thread
+    lane.submit(Noted())
+    del lane
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(completed(completions, 1)) == 1, "after what was submitted"
+    completions.close()
+
+
+def test_a_waiting_lane_keeps_nothing_of_the_last_job():
+    completions = Completions()
+    lane = ThreadLane("test", completions)
+    job = Noted()
+    gone = weakref.ref(job)
+    lane.submit(job)
+    completed(completions, 1)
+    del job
+    lane.submit(Noted())
+    completed(completions, 1)  # the thread has been round once more
+    assert gone() is None
+    lane.stop()
+    completions.close()
+
+
+def test_a_job_that_raises_is_reported_and_the_lane_goes_on(caplog):
+    class Broken:
+        def run(self) -> None:
+            raise ValueError("a bug")
+
+    completions = Completions()
+    lane = ThreadLane("test", completions)
+    jobs = [Broken(), Noted()]
+    for job in jobs:
+        lane.submit(job)
+    assert completed(completions, 2) == jobs
+    assert "a job failed on its lane" in caplog.text
+    lane.stop()
     completions.close()
