@@ -59,7 +59,7 @@ def extreme_values(datatype: str, rows: int = 2) -> np.ndarray:
 
 def write_add_sub(root: Path, name: str = "simple", version: str = "1", rows: int | str = "n") -> None:
     """OUTPUT0 = INPUT0 + INPUT1, OUTPUT1 = INPUT0 − INPUT1, INT32 [rows, 16]: Triton's `simple`."""
-    _write(
+    write_graph(
         root,
         name,
         version,
@@ -76,13 +76,15 @@ def write_identity(root: Path, datatype: str, name: str | None = None, shape: li
     """``y = x`` of any datatype; [n, 4] unless told."""
     shape = ["n", 4] if shape is None else shape
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
-    _write(root, name or f"identity_{datatype.lower()}", "1", nodes, {"x": (datatype, shape)}, {"y": (datatype, shape)})
+    write_graph(
+        root, name or f"identity_{datatype.lower()}", "1", nodes, {"x": (datatype, shape)}, {"y": (datatype, shape)}
+    )
 
 
 def write_scaling(root: Path, name: str, version: str = "1", factor: float = 2.0, shape: list | None = None) -> None:
     """``y = factor · x``, FP32, [n, 4] unless told."""
     shape = ["n", 4] if shape is None else shape
-    _write(
+    write_graph(
         root,
         name,
         version,
@@ -95,7 +97,7 @@ def write_scaling(root: Path, name: str, version: str = "1", factor: float = 2.0
 
 def write_keyed_scaling(root: Path, name: str, version: str, factor: float) -> None:
     """``y = factor · x`` for x FP32 [n, 4]; ``user`` BYTES [n, 1] is handed back as ``same_user``."""
-    _write(
+    write_graph(
         root,
         name,
         version,
@@ -109,7 +111,7 @@ def write_keyed_scaling(root: Path, name: str, version: str, factor: float) -> N
 def write_many_kinds(root: Path, name: str = "many_kinds") -> None:
     """Three inputs and four outputs, no two alike: ``total`` = row sums of ``a``, ``positive`` = a > 0, ``b`` and ``c``
     as they came."""
-    _write(
+    write_graph(
         root,
         name,
         "1",
@@ -132,7 +134,7 @@ def write_many_kinds(root: Path, name: str = "many_kinds") -> None:
 
 def write_column_sums(root: Path, name: str = "column_sums") -> None:
     """``y`` [m] = sums over the first dimension of ``x`` [k, m]: open, and yet no batch."""
-    _write(
+    write_graph(
         root,
         name,
         "1",
@@ -145,7 +147,7 @@ def write_column_sums(root: Path, name: str = "column_sums") -> None:
 
 def write_lookup(root: Path, name: str = "lookup", size: int = 1000) -> None:
     """``y = 10 · i`` for i INT64 [n, 1] below ``size``; any other i fails inside ONNX Runtime."""
-    _write(
+    write_graph(
         root,
         name,
         "1",
@@ -164,7 +166,7 @@ def write_patient(root: Path, name: str = "patient", version: str = "1") -> None
         [_info("turn", "INT64", []), _info("on", "BOOL", []), _info("seen", "FP32", None)],
         [_info("still_on", "BOOL", []), _info("next_seen", "FP32", None)],
     )
-    _write(
+    write_graph(
         root,
         name,
         version,
@@ -185,7 +187,7 @@ def write_model_yaml(root: Path, name: str, text: str) -> None:
     (root / name / "model.yaml").write_text(text)
 
 
-def _write(
+def write_graph(
     root: Path, name: str, version: str, nodes, inputs: dict, outputs: dict, constants: list | None = None
 ) -> None:
     folder = root / name / version

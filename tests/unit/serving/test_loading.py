@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from onnx.helper import make_node
+from onnx.numpy_helper import from_array
 
 from gateway.config.features import parse_features
 from gateway.core.errors import ConfigurationError, GatewayError, LoadFailed
@@ -72,10 +74,10 @@ def test_a_slow_model_is_warmed_up_with_fewer_rows(tmp_path, monkeypatch):
 
 def test_zeros_that_a_model_with_open_shapes_cannot_take_do_not_refuse_it(tmp_path):
     """A convolution wants an image, not one pixel."""
-    nodes = [models.helper.make_node("Conv", ["x", "kernel"], ["y"])]
-    kernel = models.numpy_helper.from_array(np.ones((1, 3, 3, 3), np.float32), "kernel")
+    nodes = [make_node("Conv", ["x", "kernel"], ["y"])]
+    kernel = from_array(np.ones((1, 3, 3, 3), np.float32), "kernel")
     shape = ["n", 3, "height", "width"]
-    models._write(tmp_path, "m", "1", nodes, {"x": ("FP32", shape)}, {"y": ("FP32", ["n", 1, "h", "w"])}, [kernel])
+    models.write_graph(tmp_path, "m", "1", nodes, {"x": ("FP32", shape)}, {"y": ("FP32", ["n", 1, "h", "w"])}, [kernel])
     served = load_version(entry(tmp_path))
     assert served.batchable
     assert served.cost.predict(1) == 0
@@ -84,9 +86,9 @@ def test_zeros_that_a_model_with_open_shapes_cannot_take_do_not_refuse_it(tmp_pa
 
 
 def test_a_graph_that_fails_on_the_shapes_it_names_is_refused(tmp_path):
-    nodes = [models.helper.make_node("Gather", ["table", "i"], ["y"])]
-    table = models.numpy_helper.from_array(np.empty((0,), np.float32), "table")
-    models._write(tmp_path, "m", "1", nodes, {"i": ("INT64", ["n", 1])}, {"y": ("FP32", ["n", 1])}, [table])
+    nodes = [make_node("Gather", ["table", "i"], ["y"])]
+    table = from_array(np.empty((0,), np.float32), "table")
+    models.write_graph(tmp_path, "m", "1", nodes, {"i": ("INT64", ["n", 1])}, {"y": ("FP32", ["n", 1])}, [table])
     with pytest.raises(LoadFailed, match="the warm-up run failed: "):
         load_version(entry(tmp_path))
 

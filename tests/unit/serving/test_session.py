@@ -103,7 +103,7 @@ def test_a_graph_that_cannot_run_says_why(tmp_path):
     models.write_identity(tmp_path, "FP32", "m", ["n", 4])
     session = open_session(graph_of(tmp_path))
     object.__setattr__(session, "run", lambda names, feeds: (_ for _ in ()).throw(RuntimeError("no\nsecond line")))
-    with pytest.raises(LoadFailed, match="^the warm-up run failed: no$"):
+    with pytest.raises(LoadFailed, match=r"^the warm-up run failed: no$"):
         warm_up(session, 1)
 
 
@@ -156,7 +156,7 @@ def test_a_large_run_gives_its_memory_back(run, least, most, tmp_path):
         helper.make_node("Exp", ["a"], ["b"]),
         helper.make_node("ReduceMax", ["b"], ["y"], axes=[1], keepdims=1),
     ]
-    models._write(tmp_path, "m", "1", nodes, {"x": ("FP32", ["n", 100])}, {"y": ("FP32", ["n", 1])})
+    models.write_graph(tmp_path, "m", "1", nodes, {"x": ("FP32", ["n", 100])}, {"y": ("FP32", ["n", 1])})
     said = subprocess.run(
         [sys.executable, "-c", MEASURE, str(graph_of(tmp_path)), run], capture_output=True, text=True, check=True
     )

@@ -7,7 +7,7 @@ import pytest
 
 from gateway._fast.served import ServedVersion
 from gateway.core.errors import ConfigurationError, GatewayError, Problem
-from gateway.serving.snapshot import NOTHING, NOT_COUNTED, compile_models, prepare, unavailable
+from gateway.serving.snapshot import NOT_COUNTED, NOTHING, compile_models, prepare, unavailable
 from tests.e2e import models
 from tests.fast.small_worker import snapshot, split
 
