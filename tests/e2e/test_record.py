@@ -86,7 +86,8 @@ class Calls:
 
     def _cancel(self) -> None:
         """Give up a call while its model runs; returns when the gateway has noted it."""
-        request = raw_request("patient", request_id="given up", x=np.float32([[100_000, 0, 0, 0]]))
+        # Long enough to be seen: workers tell how much they have in hand ten times a second.
+        request = raw_request("patient", request_id="given up", x=np.float32([[1_000_000, 0, 0, 0]]))
         call = self._grpc.channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer", request_serializer=type(request).SerializeToString
         ).future(request, timeout=CALL_SECONDS)
@@ -96,7 +97,7 @@ class Calls:
 
 
 def in_flight(gateway) -> float:
-    """Requests that the workers have in hand; they say so ten times a second."""
+    """Requests that the workers have in hand."""
     _, _, text = gateway.http("/metrics", port="admin")
     lines = [line for line in text.decode().splitlines() if line.startswith("gateway_requests_in_flight")]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
