@@ -4,7 +4,9 @@ import os
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-cdef const char* HEX = b"0123456789abcdef"
+cdef char[512] HEX_PAIRS             # two digits for each byte
+for _byte in range(256):
+    HEX_PAIRS[2 * _byte], HEX_PAIRS[2 * _byte + 1] = b"%02x" % _byte
 
 
 cdef class IdGenerator:
@@ -73,12 +75,22 @@ cdef class IdGenerator:
         return trace[:16], span[:8]
 
 
-cdef void write_uuid_text(char* out, const uint8_t* id) noexcept nogil:
+cdef inline char* write_hex(char* out, const uint8_t* at, int n) noexcept nogil:
     cdef int i
-    for i in range(16):
-        if i == 4 or i == 6 or i == 8 or i == 10:
-            out[0] = c"-"
-            out += 1
-        out[0] = HEX[id[i] >> 4]
-        out[1] = HEX[id[i] & 15]
+    for i in range(n):
+        memcpy(out, &HEX_PAIRS[2 * at[i]], 2)
         out += 2
+    return out
+
+
+cdef void write_uuid_text(char* out, const uint8_t* id) noexcept nogil:
+    # 8-4-4-4-12 digits
+    out = write_hex(out, id, 4)
+    out[0] = c"-"
+    out = write_hex(out + 1, id + 4, 2)
+    out[0] = c"-"
+    out = write_hex(out + 1, id + 6, 2)
+    out[0] = c"-"
+    out = write_hex(out + 1, id + 8, 2)
+    out[0] = c"-"
+    write_hex(out + 1, id + 10, 6)

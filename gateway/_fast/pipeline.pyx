@@ -263,10 +263,12 @@ cdef class Pipeline(ExchangeSink):
         return bool(self.ready)
 
     cdef int take_turn(self, ServedVersion version, int64_t* spent) except -1:
-        # One turn of a version: its allowance of measured time, so that models share the loop evenly.
+        # One turn of a version: its allowance of measured time, so that models share the loop evenly. Who is alone
+        # takes from nobody, so owes nothing.
         cdef Batch batch
         cdef list taken, dropped = []
-        cdef int64_t allowance = version.account.begin_turn()
+        cdef bint alone = not self.ready
+        cdef int64_t allowance = self.tick_ns if alone else version.account.begin_turn()
         cdef int64_t used = 0
         cdef int64_t began, took
         version.listed = False
@@ -294,7 +296,8 @@ cdef class Pipeline(ExchangeSink):
             self.now_ns += took
             used += took
             spent[0] += took
-        version.account.end_turn(used, version.waiting_count() > 0)
+        if not alone:
+            version.account.end_turn(used, version.waiting_count() > 0)
         return self.line_up(version)
 
     cdef int finish_dropped(self, list dropped) except -1:
