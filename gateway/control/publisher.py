@@ -148,7 +148,7 @@ class Publisher:
 
     def _welcome(self, member: Member) -> None:
         for earlier in [known for known in self._members.values() if known.name == member.name]:
-            del self._members[earlier.peer]  # its end has not been noticed yet
+            self._forget(earlier.peer)  # its end has not been noticed yet
             earlier.peer.close()
         self._members[member.peer] = member
         if self.committed:
@@ -174,13 +174,17 @@ class Publisher:
 
     def on_lost(self, peer: Peer) -> None:
         """A connection is gone."""
+        self._forget(peer)
+        self._wake()
+
+    def _forget(self, peer: Peer) -> None:
+        """Whoever goes while a candidate is being loaded, and has not answered, may have died of it."""
         member = self._members.pop(peer, None)
         self._early_answers.pop(peer, None)
         if member is not None and member.role == WORKER and self._candidate is not None:
             answered = self._candidate.answers.pop(member.name, None) is not None
             if not answered:
                 self._candidate.lost.append(member.name)
-        self._wake()
 
     def _wake(self) -> None:
         task = asyncio.get_running_loop().create_task(self._notify())

@@ -55,7 +55,8 @@ class StandIn:
     def connect(self):
         self.link = ControlLink(
             self.state_dir, self.role, self.index,
-            running=lambda: self.running, prepare=self.prepare, commit=self.commit, abandon=self.prepared.pop,
+            running=lambda: self.running, prepare=self.prepare, commit=self.commit,
+            abandon=lambda number: self.prepared.pop(number, None),
         )  # fmt: skip
         self.link.start()
 
