@@ -224,6 +224,9 @@ cdef class Pipeline(ExchangeSink):
 
     cdef object no_such_model(self, str name):
         reasons = self.unavailable.get(name)
+        if self.snapshot == 0:
+            return ModelNotReady(f"Request for model '{name}': the server is starting and has no models yet",
+                                 hint="retry with back-off")
         if reasons is None:
             return ModelNotFound(f"Request for unknown model: '{name}' is not found")
         return ModelNotReady(f"Request for model '{name}': it is not at ready state: " + "; ".join(

@@ -80,6 +80,15 @@ def test_a_name_is_shown_no_longer_than_anybody_reads(small_worker):
     assert len(str(exchange.error)) < 300
 
 
+def test_before_the_first_snapshot_no_model_is_unknown(small_worker):
+    """A caller that comes too early shall come again, and not be told that there is nothing."""
+    worker = small_worker()
+    worker.pipeline.adopt(0, {}, {})
+    (exchange,) = worker.answers([ask()])
+    assert isinstance(exchange.error, ModelNotReady)
+    assert "the server is starting" in str(exchange.error)
+
+
 def test_an_unknown_version_is_recorded_with_what_was_sent(small_worker):
     worker = small_worker()
     (exchange,) = worker.answers([ask(7, version="9")])
