@@ -4,7 +4,8 @@ from __future__ import annotations
 
 #: How fast old runs are forgotten: a run's weight falls to 1/e after 50 more.
 FORGET = 0.98
-#: A run that took this many times its prediction is taken for a disturbance, and counts as this much.
+#: A run that took more than this many times its prediction is taken for a disturbance, and counts as this much; unless
+#: the one before did too: then the model has become slow, and the loop must know it now.
 OUTLIER = 4.0
 
 
@@ -14,19 +15,24 @@ class CostModel:
     Sums ``Σw, Σwx, Σwy, Σwxx, Σwxy`` give intercept and slope of weighted linear regression in constant time and space.
     """
 
-    __slots__ = ("_fixed_ns", "_row_ns", "_sums", "runs")
+    __slots__ = ("_fixed_ns", "_row_ns", "_sums", "_surprised", "runs")
 
     def __init__(self) -> None:
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._fixed_ns = 0.0
         self._row_ns = 0.0
+        self._surprised = False
         self.runs = 0
 
     def observe(self, rows: int, took_ns: int) -> None:
         """Learn from one run of ``rows`` rows that took ``took_ns`` nanoseconds."""
         took = float(took_ns)
-        if self.runs >= 10:
-            took = min(took, OUTLIER * self.predict(rows))
+        most = OUTLIER * self.predict(rows)
+        if self.runs and took > most and not self._surprised:
+            self._surprised = True
+            took = most
+        else:
+            self._surprised = took > most
         weight, x, y, xx, xy = self._sums
         weight = weight * FORGET + 1.0
         x = x * FORGET + rows

@@ -36,6 +36,16 @@ def test_one_disturbed_run_counts_as_four_predictions_at_most():
     assert model.predict(1) < 12_000
 
 
+def test_a_disturbance_early_in_its_life_does_not_mark_a_version_as_slow():
+    model = learned([(1, 10_000)] * 3 + [(1, 10_000_000)] + [(1, 10_000)] * 2)
+    assert model.predict(1) < 20_000
+
+
+def test_two_slow_runs_one_after_the_other_are_believed():
+    model = learned([(1, 10_000)] * 6 + [(1, 50_000_000)] * 2)
+    assert model.predict(1) > 1_000_000
+
+
 def test_never_predicts_below_zero_or_falling_with_rows():
     generator = random.Random(1)
     model = CostModel()
