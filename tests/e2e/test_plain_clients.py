@@ -286,6 +286,9 @@ def test_requests_sent_ahead_are_answered_in_their_order(gateway):
             assert_same(json_outputs(body), {"y": (ROW + i) * 2})
 
 
+CURL_STREAM_ENDED_EARLY = 92
+
+
 def run_curl(gateway, *options: str) -> tuple[bytes, bytes]:
     """(status line, body) of a JSON request."""
     curl = shutil.which("curl")
@@ -296,9 +299,11 @@ def run_curl(gateway, *options: str) -> tuple[bytes, bytes]:
     done = subprocess.run(
         [curl, *always, *options, "--data", json.dumps(json_request(x=ROW)), address],
         capture_output=True,
-        check=True,
+        check=False,
         timeout=2 * CALL_SECONDS,
     )
+    # 92: curl was still sending its body when it was told, after the whole answer, to stop (RST_STREAM, NO_ERROR).
+    assert done.returncode in (0, CURL_STREAM_ENDED_EARLY), done.stderr
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     return head.splitlines()[0], body
 
