@@ -286,24 +286,19 @@ def test_requests_sent_ahead_are_answered_in_their_order(gateway):
             assert_same(json_outputs(body), {"y": (ROW + i) * 2})
 
 
-CURL_STREAM_ENDED_EARLY = 92
-
-
-def run_curl(gateway, *options: str) -> tuple[bytes, bytes]:
-    """(status line, body) of a JSON request."""
+def run_curl(gateway, *options: str, body: str | None = None) -> tuple[bytes, bytes]:
+    """(status line, body) of a JSON request, or of a POST of ``body``."""
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl is not installed")
     address = f"http://127.0.0.1:{gateway.port('http')}/v2/models/twice/infer"
     always = ["--silent", "--show-error", "--max-time", str(CALL_SECONDS), "--dump-header", "-"]
     done = subprocess.run(
-        [curl, *always, *options, "--data", json.dumps(json_request(x=ROW)), address],
+        [curl, *always, *options, "--data", json.dumps(json_request(x=ROW)) if body is None else body, address],
         capture_output=True,
-        check=False,
+        check=True,
         timeout=2 * CALL_SECONDS,
     )
-    # 92: curl was still sending its body when it was told, after the whole answer, to stop (RST_STREAM, NO_ERROR).
-    assert done.returncode in (0, CURL_STREAM_ENDED_EARLY), done.stderr
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     return head.splitlines()[0], body
 
@@ -315,5 +310,6 @@ def test_curl_gets_its_answer(gateway):
 
 
 def test_http_2_is_for_grpc_alone_and_says_so(gateway):
-    status, _ = run_curl(gateway, "--http2-prior-knowledge")
+    # Without a body: curl 7.88 loses an answer that comes while it is still sending.
+    status, _ = run_curl(gateway, "--http2-prior-knowledge", body="")
     assert status.split()[:2] == [b"HTTP/2", b"415"]
