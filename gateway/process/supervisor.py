@@ -310,7 +310,9 @@ class Supervisor:
             self._command_of(member, self._settings, place),
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
-            start_new_session=True,
+            # Out of the terminal's reach, yet in our session: Linux shares a CPU between sessions first (autogroup), and
+            # in sessions of their own the recorder would weigh as much as a worker, however nice it is.
+            process_group=0,
             env={**_CHILD_ENVIRONMENT, **os.environ},
         )
         if member.role in (WORKER, SCORER):
