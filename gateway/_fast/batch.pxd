@@ -34,6 +34,7 @@ cdef class Batch:
     cdef int64_t take_texts(self, int spec, Exchange exchange, object[::1] texts, int64_t at) except -1
     cdef object empty_array(self, tuple shape, int dtype)
     cdef size_t pieces_of(self, int spec, Span* pieces) noexcept
+    cdef void note_pieces(self, Span* pieces) noexcept
     cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1
     cdef int scatter(self, list arrays) except -1

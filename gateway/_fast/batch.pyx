@@ -278,7 +278,7 @@ cdef class Batch:
             columns = <Column*>scratch
             outputs = <void**>(columns + plan.column_count)
             pieces = <Span*>(outputs + plan.output_count)
-            errors = <RowError*>(pieces + count)
+            errors = <RowError*>(pieces + count * plan.column_count)
             self.lay_out_columns(columns, pieces, <uint8_t*>(errors + rows))
             for i in range(plan.output_count):
                 array = self.empty_array((rows, *plan.output_specs[i].shape[1:]), plan.outputs[i].dtype)
@@ -303,6 +303,7 @@ cdef class Batch:
         cdef TensorView* view
         cdef size_t size
         cdef int c
+        self.note_pieces(pieces)
         for c in range(self.version.plan.column_count):
             columns[c].values = NULL
             columns[c].strings = NULL
@@ -311,25 +312,44 @@ cdef class Batch:
                 continue                     # optional and absent: from all of them, for they are alike
             view = &first.inputs[first.input_of_spec[c]]
             columns[c].dtype = view.dtype
-            size = self.pieces_of(c, pieces)
+            size = bytes_together(pieces + c * count, count)
             if view.dtype == DT_BYTES:
                 columns[c].strings = <Span*>room
                 if size > GIL_BYTES:
                     with nogil:
-                        room = split_texts(pieces, count, room)
+                        room = split_texts(pieces + c * count, count, room)
                 else:
-                    room = split_texts(pieces, count, room)
+                    room = split_texts(pieces + c * count, count, room)
             elif count == 1:
                 columns[c].values = view.data
             else:
                 columns[c].values = room
                 if size > GIL_BYTES:
                     with nogil:
-                        join(pieces, count, room)
+                        join(pieces + c * count, count, room)
                 else:
-                    join(pieces, count, room)
+                    join(pieces + c * count, count, room)
                 room += (size + 7) & ~(<size_t>7)
         return 0
+
+    cdef void note_pieces(self, Span* pieces) noexcept:
+        # Where each exchange holds its rows of each column: [column][exchange]. One exchange after the other, for its
+        # views lie side by side.
+        cdef Py_ssize_t count = len(self.exchanges)
+        cdef int column_count = self.version.plan.column_count
+        cdef Exchange exchange
+        cdef TensorView* view
+        cdef Span* piece
+        cdef int c
+        for exchange in self.exchanges:
+            for c in range(column_count):
+                if exchange.input_of_spec[c] < 0:
+                    continue
+                view = &exchange.inputs[exchange.input_of_spec[c]]
+                piece = pieces + c * count
+                piece.at = view.data
+                piece.n = view.size
+            pieces += 1
 
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1:
         # Rows that the plan refused are zeros in its outputs; they run along, and only their owner gets the error.
@@ -484,6 +504,14 @@ cdef uint8_t* bytes_of(array) except? NULL:
     return at
 
 
+cdef size_t bytes_together(const Span* pieces, Py_ssize_t count) noexcept nogil:
+    cdef size_t size = 0
+    cdef Py_ssize_t i
+    for i in range(count):
+        size += pieces[i].n
+    return size
+
+
 cdef void join(const Span* pieces, Py_ssize_t count, uint8_t* at) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -561,8 +589,9 @@ cdef int put_texts(Exchange exchange, TensorView* view, list texts) except -1:
 
 
 cdef size_t columns_size(FeaturePlan plan, int64_t rows, Py_ssize_t count) noexcept:
-    # Column headers, output pointers, a piece an exchange, a RowError a row, then at most a Span for every value:
-    # numbers need half of it, so their rounding up to 8 bytes fits too.
+    # Column headers, output pointers, a piece an exchange and column, a RowError a row, then at most a Span for every
+    # value: numbers need half of it, so their rounding up to 8 bytes fits too.
     cdef size_t values = <size_t>rows * <size_t>plan.column_count
     return (<size_t>plan.column_count * sizeof(Column) + <size_t>plan.output_count * sizeof(void*)
-            + <size_t>count * sizeof(Span) + <size_t>rows * sizeof(RowError) + values * sizeof(Span) + 8)
+            + <size_t>count * <size_t>plan.column_count * sizeof(Span) + <size_t>rows * sizeof(RowError)
+            + values * sizeof(Span) + 8)

@@ -12,16 +12,57 @@ cdef struct Chunk:
     # `capacity` bytes follow
 
 cdef enum:
-    CHUNK_BYTES = 992            # with the header under malloc's small-bin limit of 1,032
+    CHUNK_BYTES = 992            # of the first chunk: with its header under malloc's small-bin limit of 1,032
+    POOLED_BYTES = 4072          # of a further one: malloc is slow at such sizes, so a few are kept for the next request
     FIRST_TENSORS = 4
+    MOST_EXPECTED = 64           # tensors that are made room for before they have come
     FIRST_HEADERS = 8
 
 cdef extern from *:
+    """
+    #ifdef __SANITIZE_ADDRESS__
+    #define POOLED_CHUNKS 0      /* what is kept is not freed: its late users would not be found */
+    #else
+    #define POOLED_CHUNKS 256    /* 1 MiB */
+    #endif
+    """
+    const int POOLED_CHUNKS      # kept at most
     size_t atomic_add "__sync_add_and_fetch"(size_t*, size_t) noexcept nogil
     size_t atomic_sub "__sync_sub_and_fetch"(size_t*, size_t) noexcept nogil
+    int try_lock "__sync_lock_test_and_set"(int*, int) noexcept nogil
+    void unlock "__sync_lock_release"(int*) noexcept nogil
 
 cdef size_t held_total = 0       # changed from lane threads too, hence atomic
 cdef long live_count = 0         # exchanges alive; tests assert that it returns to its start
+cdef int expected_tensors = FIRST_TENSORS    # as many as a late request had; a guess, so races do not matter
+
+cdef Chunk* pooled = NULL        # owned: free chunks of POOLED_BYTES; under pool_lock
+cdef int pooled_count = 0
+cdef int pool_lock = 0           # whoever does not get it at once goes to malloc
+
+
+cdef Chunk* pooled_chunk() noexcept nogil:
+    # A chunk of POOLED_BYTES, the caller's. NULL = out of memory.
+    global pooled, pooled_count
+    cdef Chunk* chunk = NULL
+    if pooled_count and try_lock(&pool_lock, 1) == 0:
+        chunk = pooled
+        if chunk != NULL:
+            pooled = chunk.next
+            pooled_count -= 1
+        unlock(&pool_lock)
+    return chunk if chunk != NULL else <Chunk*>malloc(sizeof(Chunk) + POOLED_BYTES)
+
+
+cdef void give_back(Chunk* chunk) noexcept nogil:
+    global pooled, pooled_count
+    if chunk.capacity == POOLED_BYTES and pooled_count < POOLED_CHUNKS and try_lock(&pool_lock, 1) == 0:
+        chunk.next = pooled
+        pooled = chunk
+        pooled_count += 1
+        unlock(&pool_lock)
+        return
+    free(chunk)
 
 
 cdef size_t bytes_held() noexcept nogil:
@@ -71,13 +112,15 @@ cdef class Exchange:
         raise TypeError("exchanges are made by a transport (Exchange.new), or by exchange_for_test")
 
     def __dealloc__(self):
-        global live_count
+        global live_count, expected_tensors
         cdef Chunk* chunk = self.chunks
         cdef Chunk* following
         live_count -= 1
+        if self.input_count:
+            expected_tensors = min(self.input_count, MOST_EXPECTED)
         while chunk != NULL:
             following = chunk.next
-            free(chunk)
+            give_back(chunk)
             chunk = following
         free(self.body)
         free(self.reply)
@@ -118,27 +161,19 @@ cdef class Exchange:
 
     cdef void* take(self, size_t n) noexcept nogil:
         cdef Chunk* chunk = self.chunks
-        cdef size_t capacity
         cdef void* at
         n = (n + 7) & ~(<size_t>7)
         if chunk == NULL or chunk.capacity - chunk.used < n:
-            capacity = CHUNK_BYTES if n <= CHUNK_BYTES else n
-            chunk = <Chunk*>malloc(sizeof(Chunk) + capacity)
+            chunk = add_chunk(self, n)
             if chunk == NULL:
                 return NULL
-            chunk.next = self.chunks
-            chunk.used = 0
-            chunk.capacity = capacity
-            if capacity > CHUNK_BYTES:
-                hold(self, capacity)
-            self.chunks = chunk
         at = <uint8_t*>(chunk + 1) + chunk.used
         chunk.used += n
         return at
 
     cdef TensorView* add_input(self) noexcept nogil:
         if self.input_count == self.input_capacity:
-            if grow_tensors(self, &self.inputs, self.input_count, &self.input_capacity) < 0:
+            if grow_tensors(self, &self.inputs, self.input_count, &self.input_capacity, expected_tensors) < 0:
                 return NULL
         self.input_count += 1
         memset(&self.inputs[self.input_count - 1], 0, sizeof(TensorView))
@@ -146,7 +181,7 @@ cdef class Exchange:
 
     cdef TensorView* add_wanted(self) noexcept nogil:
         if self.wanted_count == self.wanted_capacity:
-            if grow_tensors(self, &self.wanted, self.wanted_count, &self.wanted_capacity) < 0:
+            if grow_tensors(self, &self.wanted, self.wanted_count, &self.wanted_capacity, FIRST_TENSORS) < 0:
                 return NULL
         self.wanted_count += 1
         memset(&self.wanted[self.wanted_count - 1], 0, sizeof(TensorView))
@@ -258,9 +293,33 @@ cdef class Exchange:
         return f"<Exchange {self.model!r} state={self.state} rows={self.rows} error={self.error!r}>"
 
 
-cdef int grow_tensors(Exchange exchange, TensorView** views, int count, int* capacity) noexcept nogil:
+cdef Chunk* add_chunk(Exchange exchange, size_t n) noexcept nogil:
+    # A fresh chunk with room for `n` bytes in front of the others. NULL = out of memory.
+    cdef Chunk* chunk
+    cdef size_t capacity
+    if exchange.chunks == NULL and n <= CHUNK_BYTES:
+        capacity = CHUNK_BYTES
+        chunk = <Chunk*>malloc(sizeof(Chunk) + capacity)
+    elif n <= POOLED_BYTES:
+        capacity = POOLED_BYTES
+        chunk = pooled_chunk()
+    else:
+        capacity = n
+        chunk = <Chunk*>malloc(sizeof(Chunk) + capacity)
+    if chunk == NULL:
+        return NULL
+    chunk.next = exchange.chunks
+    chunk.used = 0
+    chunk.capacity = capacity
+    if capacity > CHUNK_BYTES:
+        hold(exchange, capacity)
+    exchange.chunks = chunk
+    return chunk
+
+
+cdef int grow_tensors(Exchange exchange, TensorView** views, int count, int* capacity, int first) noexcept nogil:
     # The old block stays in the arena: it is small, and freed with the exchange.
-    cdef int wider = capacity[0] * 2 if capacity[0] else FIRST_TENSORS
+    cdef int wider = capacity[0] * 2 if capacity[0] else first
     cdef TensorView* block = <TensorView*>exchange.take(<size_t>wider * sizeof(TensorView))
     if block == NULL:
         return -1
