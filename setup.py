@@ -48,6 +48,7 @@ MODULES = {  # module of gateway._fast -> libraries it links
     "pipeline": [],
     "shadow_feed": [],
     "lost_requests": [],
+    "thread_turns": [],
 }
 MODULES = {name: libraries for name, libraries in MODULES.items() if os.path.exists(f"gateway/_fast/{name}.pyx")}
 if SKIP:

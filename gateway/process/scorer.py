@@ -27,6 +27,7 @@ from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingReader, RingWriter
 from gateway._fast.served import ServedVersion
 from gateway._fast.shadow_feed import Candidate, ShadowFeed
+from gateway._fast.thread_turns import take_long_turns
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, scorer_slot
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
@@ -238,7 +239,7 @@ def main() -> None:
     parser.add_argument("--life-fd", type=int, default=-1)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format=f"scorer {given.index}: %(message)s")
-    os.nice(NICE)
+    take_long_turns(NICE)
     settings = json.loads(given.config.read_text(encoding="utf-8"))
     uvloop.run(Scorer(settings, given.index, given.life_fd).run())
 

@@ -12,6 +12,8 @@ import threading
 from collections import deque
 from typing import Protocol
 
+from gateway._fast.thread_turns import take_long_turns
+
 log = logging.getLogger("gateway.lanes")
 
 #: How much nicer lane threads are than the loop.
@@ -89,9 +91,8 @@ class ThreadLane:
 
 
 def yield_to_loop() -> None:
-    """Lower the calling thread's priority: on a busy core the scheduler wakes the loop first."""
-    niceness = os.getpriority(os.PRIO_PROCESS, 0) + THREAD_NICE
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+    """Lower the calling thread's priority: on a busy core the scheduler wakes the loop first, and at once."""
+    take_long_turns(THREAD_NICE)
 
 
 def _run_jobs(jobs: Jobs, completions: Completions) -> None:

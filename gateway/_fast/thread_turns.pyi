@@ -1,0 +1,4 @@
+LONG_TURN_NS: int
+
+def take_long_turns(nicer_by: int) -> None:
+    """Let the calling thread run at a nice value higher by ``nicer_by``, in turns that other threads may cut short."""

@@ -1,0 +1,44 @@
+"""How a thread shares a core with the loop that answers requests."""
+import os
+
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_sched_setattr
+
+cdef extern from "<sched.h>" nogil:
+    const uint32_t SCHED_OTHER
+
+cdef struct SchedAttr:           # struct sched_attr of sched_setattr(2), its first version; glibc has none before 2.41
+    uint32_t size
+    uint32_t policy
+    uint64_t flags
+    int32_t nice
+    uint32_t priority
+    uint64_t runtime             # ns; of SCHED_OTHER since Linux 6.12: how long a turn may last. Ignored before.
+    uint64_t deadline
+    uint64_t period
+
+LONG_TURN_NS = 100_000_000       # the most that Linux takes
+
+
+def take_long_turns(int nicer_by):
+    """Let the calling thread run at a nice value higher by ``nicer_by``, in turns of up to 100 ms that may be cut short.
+
+    Linux 6.12 and later (EEVDF) let a thread that wakes up interrupt another one only if its own turn is shorter; with
+    equal turns it waits until the other's is over, up to 4 ms at 250 Hz, whatever their nice values. Threads that the
+    caller starts inherit both.
+    """
+    cdef SchedAttr wanted
+    cdef int nice = os.getpriority(os.PRIO_PROCESS, 0) + nicer_by
+    memset(&wanted, 0, sizeof(wanted))
+    wanted.size = sizeof(wanted)
+    wanted.policy = SCHED_OTHER
+    wanted.nice = nice
+    wanted.runtime = LONG_TURN_NS
+    if syscall(SYS_sched_setattr, 0, &wanted, 0) != 0:       # a sandbox may not know the call, or not like it
+        os.setpriority(os.PRIO_PROCESS, 0, nice)

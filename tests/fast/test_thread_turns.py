@@ -1,0 +1,64 @@
+"""Threads that work in the background leave the core at once to whoever wakes up."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from gateway._fast.thread_turns import LONG_TURN_NS, take_long_turns
+
+LINUX = tuple(int(part) for part in os.uname().release.split(".")[:2])
+
+
+def in_a_thread(work):
+    """``work()``'s result on a thread of its own, whose priority ends with it."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def turn_ns():
+    """The calling thread's turn as Linux reports it."""
+    lines = Path(f"/proc/self/task/{threading.get_native_id()}/sched").read_text().splitlines()
+    return next(int(line.partition(":")[2]) for line in lines if line.startswith("se.slice"))
+
+
+def test_the_calling_thread_becomes_nicer_and_no_other():
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def work():
+        take_long_turns(3)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert in_a_thread(work) == before + 3
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_it_never_becomes_nicer_than_linux_knows():
+    def work():
+        take_long_turns(100)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert in_a_thread(work) == 19
+
+
+@pytest.mark.skipif(LINUX < (6, 12), reason="Linux before 6.12 gives all threads turns of one length")
+@pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel is built without /proc/PID/sched")
+def test_its_turn_is_long():
+    def work():
+        take_long_turns(1)
+        return turn_ns()
+
+    assert in_a_thread(work) == LONG_TURN_NS > turn_ns()
+
+
+def test_threads_that_it_starts_inherit_it():
+    def work():
+        take_long_turns(2)
+        return os.getpriority(os.PRIO_PROCESS, 0), in_a_thread(lambda: os.getpriority(os.PRIO_PROCESS, 0))
+
+    own, child = in_a_thread(work)
+    assert own == child
