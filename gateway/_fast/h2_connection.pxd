@@ -20,9 +20,10 @@ cdef enum MessageEncoding:   # grpc-encoding, which counts only for a message th
 
 cdef enum StreamState:
     STREAM_RECEIVING = 0     # its request is not whole yet
-    STREAM_RUNNING = 1       # its exchange is the sink's
-    STREAM_ANSWERED = 2      # submit_response was called (a second call could crash the library)
-    STREAM_STATES = 3
+    STREAM_REFUSED = 1       # not gRPC: what still comes is dropped, and its end answered by http_status
+    STREAM_RUNNING = 2       # its exchange is the sink's
+    STREAM_ANSWERED = 3      # submit_response was called (a second call could crash the library)
+    STREAM_STATES = 4
 
 cdef struct H2Stream:
     H2Stream* previous       # list of the connection's open streams
@@ -34,7 +35,10 @@ cdef struct H2Stream:
     MessageEncoding encoding
     bint is_post
     bint is_grpc             # content-type application/grpc, +proto, ;charset …
+    bint awaits_word         # CONNECT or expect: 100-continue: its client sends nothing more until we answer
     bint headers_whole       # END_HEADERS came
+    const char* http_status  # static: what a refused stream is answered; else NULL
+    size_t dropped           # bytes of its body that were read and not kept
     uint8_t prefix[5]        # the message prefix as far as received
     int prefix_size
     size_t message_size      # as the prefix says
@@ -96,6 +100,7 @@ cdef class H2Connection(ReplyPort):
                          const uint8_t* value, size_t value_size) except -1
     cdef int headers_done(self, H2Stream* stream) except -1
     cdef int take_data(self, H2Stream* stream, const uint8_t* data, size_t n) except -1
+    cdef int drop_data(self, H2Stream* stream, size_t n) except -1
     cdef int read_prefix(self, H2Stream* stream) except -1
     cdef int grow_body(self, H2Stream* stream, Exchange exchange, size_t needed) except -1
     cdef int request_done(self, H2Stream* stream) except -1
@@ -105,7 +110,12 @@ cdef class H2Connection(ReplyPort):
     cdef int answer_error(self, H2Stream* stream, Exchange exchange, object error) except -1
     # Answer what never reached the sink; it is counted there by its reason.
     cdef int refuse(self, H2Stream* stream, object error) except -1
-    cdef int refuse_http(self, H2Stream* stream, bytes status, object error) except -1
+    # Refuse what is not gRPC by a plain HTTP status (a static string of three digits), at the end of the request: many
+    # an HTTP client loses an answer that comes while it sends.
+    cdef int refuse_http(self, H2Stream* stream, const char* status, object error) except -1
+    cdef int answer_http(self, H2Stream* stream) except -1
+    # Answer now a request whose end is not waited for any longer.
+    cdef int give_up(self, H2Stream* stream, object error) except -1
     cdef int submit(self, H2Stream* stream, const nghttp2_nv* headers, size_t n,
                     const nghttp2_data_provider* provider) except -1
     # Write out whatever nghttp2 has to say; end if nothing will ever follow.

@@ -119,10 +119,13 @@ cdef int on_data(nghttp2_session* session, uint8_t flags, int32_t stream_id, con
     cdef H2Connection connection = <H2Connection>user
     cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(session, stream_id)
     nghttp2_session_consume(session, stream_id, n)
-    if stream == NULL or stream.state != STREAM_RECEIVING:
+    if stream == NULL:
         return 0
     try:
-        connection.take_data(stream, data, n)
+        if stream.state == STREAM_RECEIVING:
+            connection.take_data(stream, data, n)
+        elif stream.state == STREAM_REFUSED:
+            connection.drop_data(stream, n)
     except BaseException as error:
         connection.callback_error = error
         return NGHTTP2_ERR_CALLBACK_FAILURE
@@ -148,6 +151,8 @@ cdef int on_frame_received(nghttp2_session* session, const nghttp2_frame* frame,
             connection.headers_done(stream)
         if ended and stream.state == STREAM_RECEIVING:
             connection.request_done(stream)
+        elif ended and stream.state == STREAM_REFUSED:
+            connection.answer_http(stream)
     except BaseException as error:
         connection.callback_error = error
         return NGHTTP2_ERR_CALLBACK_FAILURE
@@ -463,26 +468,28 @@ cdef class H2Connection(ReplyPort):
                 return
             self.looked_ns = now_ns
             self.looked_reply_bytes = self.reply_bytes
-        if self.in_state[<int>STREAM_RECEIVING] and not self.reading_paused:
+        if (self.in_state[<int>STREAM_RECEIVING] or self.in_state[<int>STREAM_REFUSED]) and not self.reading_paused:
             self.check_requests(now_ns)
 
     cdef int check_requests(self, int64_t now_ns) except -1:
         cdef Exchange exchange
         cdef H2Stream* stream = self.streams
+        cdef size_t came
         cdef int64_t allowed
         while stream != NULL:
             exchange = <Exchange>stream.exchange
-            allowed = REQUEST_GRACE_NS + <int64_t>(exchange.body_size // REQUEST_BYTES_PER_S) * SECOND
-            if stream.state != STREAM_RECEIVING:
+            came = exchange.body_size + stream.dropped
+            allowed = REQUEST_GRACE_NS + <int64_t>(came // REQUEST_BYTES_PER_S) * SECOND
+            if stream.state != STREAM_RECEIVING and stream.state != STREAM_REFUSED:
                 pass
             elif exchange.deadline_ns and now_ns > exchange.deadline_ns and stream.headers_whole:
-                self.refuse(stream, DeadlineExceeded("the deadline passed before the request had arrived"))
+                self.give_up(stream, DeadlineExceeded("the deadline passed before the request had arrived"))
             elif now_ns - stream.touched_ns > REQUEST_GRACE_NS or now_ns - exchange.arrival_ns > allowed:
                 if not stream.headers_whole:
                     # No stream can be answered while a header block is open: nothing else may be sent in between.
                     nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
                     break
-                self.refuse(stream, RequestTimeout("the request did not arrive in time"))
+                self.give_up(stream, RequestTimeout("the request did not arrive in time"))
             stream = stream.next
         return self.pump()
 
@@ -533,6 +540,7 @@ cdef class H2Connection(ReplyPort):
                     return 0
             elif same(name, name_size, ":method", 7):
                 stream.is_post = same(value, value_size, "POST", 4)
+                stream.awaits_word = same(value, value_size, "CONNECT", 7)
                 return 0
             else:
                 return 0
@@ -555,6 +563,8 @@ cdef class H2Connection(ReplyPort):
         elif same(name, name_size, "traceparent", 11):
             read_traceparent(exchange, value, value_size)
             return 0
+        elif same(name, name_size, "expect", 6):
+            stream.awaits_word = True     # 100-continue is the one expectation there is (RFC 9110 §10.1.1)
         if exchange.header_count == MAX_KEPT_HEADERS:
             return exchange.fail(HeadersTooLarge(f"more than {MAX_KEPT_HEADERS} request headers"))
         if exchange.keep_header(name, name_size, value, value_size) < 0:
@@ -568,9 +578,9 @@ cdef class H2Connection(ReplyPort):
             return self.refuse(stream, HeadersTooLarge(
                 f"request headers of {self.block_bytes} bytes, over the limit of {self.service.header_limit}"))
         if not stream.is_post:
-            return self.refuse_http(stream, b"405", MethodNotAllowed("gRPC calls are sent by POST"))
+            return self.refuse_http(stream, "405", MethodNotAllowed("gRPC calls are sent by POST"))
         if not stream.is_grpc:
-            return self.refuse_http(stream, b"415", UnsupportedEncoding("expected content-type application/grpc"))
+            return self.refuse_http(stream, "415", UnsupportedEncoding("expected content-type application/grpc"))
         if exchange.error is not None:
             return self.refuse(stream, exchange.error)
         return 0
@@ -601,6 +611,13 @@ cdef class H2Connection(ReplyPort):
                 return 0
         memcpy(exchange.body + exchange.body_size, data, n)
         exchange.body_size = needed
+        return 0
+
+    cdef int drop_data(self, H2Stream* stream, size_t n) except -1:
+        stream.touched_ns = self.received_ns
+        stream.dropped += n
+        if stream.dropped > self.service.message_limit:
+            return self.answer_http(stream)
         return 0
 
     cdef int read_prefix(self, H2Stream* stream) except -1:
@@ -718,11 +735,23 @@ cdef class H2Connection(ReplyPort):
         self.service.sink.count_refusal(error)
         return self.answer_error(stream, <Exchange>stream.exchange, error)
 
-    cdef int refuse_http(self, H2Stream* stream, bytes status, object error) except -1:
-        cdef nghttp2_nv headers[1]
+    cdef int refuse_http(self, H2Stream* stream, const char* status, object error) except -1:
         self.service.sink.count_refusal(error)
-        set_nv(&headers[0], ":status", 7, status, 3, NGHTTP2_NV_FLAG_NONE)
+        stream.http_status = status
+        if stream.awaits_word:
+            return self.answer_http(stream)
+        self.enter_state(stream, STREAM_REFUSED)
+        return 0
+
+    cdef int answer_http(self, H2Stream* stream) except -1:
+        cdef nghttp2_nv headers[1]
+        set_nv(&headers[0], ":status", 7, stream.http_status, 3, NGHTTP2_NV_FLAG_NO_COPY_VALUE)
         return self.submit(stream, headers, 1, NULL)
+
+    cdef int give_up(self, H2Stream* stream, object error) except -1:
+        if stream.state == STREAM_REFUSED:
+            return self.answer_http(stream)       # counted when it was refused
+        return self.refuse(stream, error)
 
     cdef int submit(self, H2Stream* stream, const nghttp2_nv* headers, size_t n,
                     const nghttp2_data_provider* provider) except -1:

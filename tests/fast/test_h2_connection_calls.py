@@ -169,10 +169,10 @@ class StrictClient:
                 if isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
                     self.says.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
-    def call(self, path, message):
+    def call(self, path, message, **pseudo):
         """The reply's data and its last fields."""
         stream = self.says.get_next_available_stream_id()
-        self.says.send_headers(stream, request_headers(path))
+        self.says.send_headers(stream, request_headers(path, **pseudo))
         body = prefixed(message)
         while body:
             size = min(len(body), self.says.local_flow_control_window(stream), self.says.max_outbound_frame_size)
@@ -476,10 +476,11 @@ def test_content_types_of_grpc(peer, content_type):
 @pytest.mark.parametrize("content_type", ["", "application/json", "application/grpcx", "application/grp", "text/plain"])
 def test_another_content_type_is_http_415(peer, content_type):
     stream = peer.open(content_type=content_type)
+    peer.data(stream, b'{"inputs": []}')
     reply = peer.replies[stream]
     assert reply.headers == {":status": "415"}
     assert reply.ended
-    assert reply.reset == NO_ERROR
+    assert reply.reset is None
     assert peer.sink.refusals == ["unsupported_encoding"]
     assert peer.infer(b"next").message == b"next"
 
@@ -493,10 +494,83 @@ def test_another_method_is_http_405(peer, method):
     assert peer.infer(b"next").message == b"next"
 
 
-def test_connect_is_http_405(peer):
+@pytest.mark.parametrize("end", [True, False])
+def test_connect_is_http_405_at_once(peer, end):
     stream = peer.stream()
-    peer.send(peer.headers_frame(stream, [(":method", "CONNECT"), (":authority", "test")], end=True))
+    peer.send(peer.headers_frame(stream, [(":method", "CONNECT"), (":authority", "test")], end=end))
     assert peer.replies[stream].headers == {":status": "405"}
+
+
+# A refusal by HTTP status waits for the end of the request: many a client loses an answer that comes while it sends.
+
+
+def refused_over_http(peer, stream):
+    """Its reply: complete, and the connection as good as before."""
+    reply = peer.replies[stream]
+    assert reply.headers == {":status": "415"}
+    assert reply.ended
+    assert peer.sink.refusals == ["unsupported_encoding"]
+    assert peer.infer(b"next").message == b"next"
+    return reply
+
+
+@pytest.mark.parametrize("how", ["with data", "with an empty frame", "with trailers"])
+def test_a_refusal_over_http_waits_for_the_end_of_the_request(peer, how):
+    stream = peer.open(content_type="application/json")
+    peer.data(stream, b"x" * 100_000, end=False)
+    assert stream not in peer.replies
+    assert peer.infer(b"meanwhile").message == b"meanwhile"
+    if how == "with trailers":
+        peer.send(peer.headers_frame(stream, [("x-checksum", "1")], end=True))
+    else:
+        peer.data(stream, b"x" if how == "with data" else b"")
+    assert refused_over_http(peer, stream).reset is None  # nothing to be stopped
+
+
+def test_a_body_that_is_refused_over_http_is_taken_past_every_window():
+    client = StrictClient()
+    for _ in range(6):  # 18 MiB in all: the connection's window is 16, a stream's 1
+        assert client.call("/", bytes(3 << 20), content_type="application/json") == (b"", {":status": "415"})
+    client.server.lose()
+
+
+def test_a_body_that_is_refused_over_http_is_not_kept():
+    peer = Peer(memory_limit=50_000)
+    streams = [peer.open(content_type="application/json") for _ in range(10)]
+    for stream in streams:
+        peer.data(stream, bytes(100_000), end=False)
+    assert peer.infer(bytes(40_000)).message == bytes(40_000)
+    for stream in streams:
+        peer.data(stream, b"")
+    assert [peer.replies[stream].headers for stream in streams] == [{":status": "415"}] * 10
+    peer.lose()
+
+
+def test_a_body_past_the_message_limit_is_refused_before_its_end():
+    peer = Peer(message_limit=50_000)
+    stream = peer.open(content_type="application/json")
+    peer.data(stream, bytes(50_000), end=False)
+    assert stream not in peer.replies
+    peer.data(stream, b"x", end=False)
+    assert refused_over_http(peer, stream).reset == NO_ERROR  # the client may stop sending (RFC 9113 §8.1)
+    peer.data(stream, bytes(5000))  # on its way already
+    assert peer.ping()
+    peer.lose()
+
+
+def test_a_client_that_waits_for_our_word_before_its_body_is_refused_at_once(peer):
+    stream = peer.open(("expect", "100-continue"), content_type="application/json")
+    assert refused_over_http(peer, stream).reset == NO_ERROR
+
+
+def test_a_body_that_is_refused_over_http_and_stops_arriving_is_not_waited_for(peer):
+    stream = peer.open(content_type="application/json")
+    peer.data(stream, b"x" * 100, end=False)
+    arrived = peer.now()
+    peer.sweep(arrived + 9 * SECOND)
+    assert stream not in peer.replies
+    peer.sweep(arrived + 11 * SECOND)
+    assert refused_over_http(peer, stream).reset == NO_ERROR
 
 
 # Calls that are not inference.
@@ -588,7 +662,7 @@ def test_garbage_in_place_of_the_preface_ends_the_connection(garbage, step):
 
 
 def test_an_early_answer_stops_the_client_once(peer):
-    stream = peer.open(content_type="text/plain")
+    stream = peer.open(("grpc-timeout", "soon"))
     for _ in range(10):
         peer.data(stream, b"x" * 1000, end=False)
     resets = [frame for frame in peer.frames if isinstance(frame, RstStreamFrame)]

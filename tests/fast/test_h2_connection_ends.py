@@ -36,14 +36,18 @@ def whole(peer):
 
 
 def answered_early(peer):
-    peer.open(content_type="text/html")
+    peer.open(("grpc-timeout", "soon"))
+
+
+def refused_over_http(peer):
+    peer.data(peer.open(content_type="text/html"), b"x" * 1000, end=False)
 
 
 def refused_by_size(peer):
     peer.data(peer.open(), prefixed(b"", length=1 << 31), end=False)
 
 
-@pytest.mark.parametrize("reach", [opened, begun, whole, answered_early, refused_by_size])
+@pytest.mark.parametrize("reach", [opened, begun, whole, answered_early, refused_over_http, refused_by_size])
 @pytest.mark.parametrize("code", [H2_CANCEL, NO_ERROR])
 def test_a_call_may_be_cancelled_in_every_state(reach, code):
     before = live_exchanges_for_test()

@@ -35,7 +35,8 @@ def conversation(dice: random.Random) -> bytes:
         stream = scribe.stream()
         path = dice.choice([INFER, INFER, "/test/Echo", "/no/such"])
         more = [("x-user", "ada"), ("grpc-encoding", "gzip"), ("grpc-timeout", "1S"), ("blob-bin", "AAE")]
-        headers = request_headers(path, *dice.sample(more, dice.randrange(len(more))))
+        kind = dice.choice(["application/grpc"] * 3 + ["application/json"])
+        headers = request_headers(path, *dice.sample(more, dice.randrange(len(more))), content_type=kind)
         frames.append(scribe.headers_frame(stream, headers, end=dice.random() < 0.1))
         body = prefixed(dice.randbytes(dice.choice([0, 1, 100, 20_000])), flag=dice.random() < 0.1)
         frames += scribe.data_frames(stream, body, size=dice.choice([1000, 16384]), end=dice.random() < 0.9)

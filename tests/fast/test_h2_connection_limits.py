@@ -93,6 +93,16 @@ def test_a_call_beyond_the_stream_limit_ends_a_connection_that_knows_it(holding)
     assert all(exchange.cancelled for exchange in holding.sink.held)
 
 
+def test_a_request_that_is_refused_over_http_keeps_its_place_until_its_end(holding):
+    streams = [holding.open(content_type="application/json") for _ in range(10)]
+    holding.data(streams[0], b"")
+    assert holding.replies[streams[0]].headers == {":status": "415"}
+    streams.append(holding.open(content_type="application/json"))
+    assert not holding.goaways
+    holding.open(content_type="application/json")
+    ended_by(holding, PROTOCOL_ERROR)
+
+
 def test_a_cancelled_call_keeps_its_place_until_its_work_has_stopped(holding):
     streams = [holding.call(b"x") for _ in range(10)]
     for stream in streams:
@@ -521,5 +531,5 @@ def test_a_read_that_fills_the_buffer_lets_others_go_first(peer):
 
 
 def test_resets_after_an_early_answer_carry_no_error(peer):
-    stream = peer.open(content_type="text/html")
+    stream = peer.open(("grpc-timeout", "soon"))
     assert peer.replies[stream].reset == NO_ERROR
