@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -23,27 +22,28 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config.feature_page import (
+    TIMESTAMP_PARTS,
+    FeaturePage,
+    OutputPart,
+    PageColumn,
+    PageFeature,
+    Scalar,
+    feature_path,
+)
 from gateway.config.load import read_yaml
 from gateway.config.spec import Spec
 from gateway.core.errors import ConfigurationError, Problem
 
-M = TypeVar("M", bound=BaseModel)
 Filled = TypeVar("Filled", bound="tuple[object, ...] | dict[str, Any]")
 
 #: Longer vocabularies stand in a file of their own, so that the page stays one that people review.
 MAX_INLINE_CATEGORIES = 1_000
 MAX_COLUMNS = 10_000
 MAX_BUCKETS = 1 << 20
-#: Order is that of ``TimestampPart`` in ``_fast/feature_plan.pxd``.
-TIMESTAMP_PARTS = (
-    "year", "quarter", "month", "week", "day", "day_of_week", "day_of_year", "hour", "minute", "second",
-    "minute_of_day", "second_of_day", "is_weekend", "epoch_seconds",
-)  # fmt: skip
 
 ColumnKind = Literal["float", "int", "string", "bool", "timestamp"]
 OutputKind = Literal["float32", "float64", "int64"]
-#: A constant of the page: what a column's value may be. ``None`` stands for a missing one.
-Scalar = bool | int | float | str
 
 
 class _Strict(Spec):
@@ -405,39 +405,6 @@ class FeatureSpec(_Strict):
 # Reading, with every problem at once.
 
 
-@dataclass(frozen=True)
-class OutputPart:
-    """What is sound of one output: its dtype (None: unsound) and features by their path."""
-
-    dtype: OutputKind | None
-    features: list[tuple[str, FeatureEntry]]
-    complete: bool = True
-
-
-@dataclass(frozen=True)
-class FeaturePage:
-    """A page as far as it is sound, so that a compiler may look for further problems in the rest of it.
-
-    ``columns`` has None for a column that is declared, but not as it should be.
-    """
-
-    file: str
-    columns: dict[str, ColumnSpec | None]
-    outputs: dict[str, OutputPart]
-    problems: list[Problem]
-
-    @classmethod
-    def of_spec(cls, spec: FeatureSpec, file: str = "features.yaml") -> FeaturePage:
-        outputs = {
-            name: OutputPart(
-                output.dtype,
-                [(f"outputs.{name}.features.{i}", feature) for i, feature in enumerate(output.features)],
-            )
-            for name, output in spec.outputs.items()
-        }
-        return cls(file, dict(spec.columns), outputs, [])
-
-
 def load_feature_spec(path: Path) -> FeatureSpec:
     """The ``features.yaml`` at ``path``. ConfigurationError with every problem of its grammar."""
     return parse_features(read_yaml(path), str(path))
@@ -455,28 +422,31 @@ def read_page(path: Path) -> FeaturePage:
     """Like :func:`load_feature_spec`, but problems of the grammar are in the page. Raises if it is no YAML at all."""
     document = read_yaml(path)
     try:
-        return FeaturePage.of_spec(FeatureSpec.model_validate(document), str(path))
+        spec = FeatureSpec.model_validate(document)
     except ValidationError as error:
         return _sound_parts(document, str(path), _problems(error, str(path)))
+    return FeaturePage.of_document(spec.model_dump(mode="json"), str(path))
 
 
 def _sound_parts(document: object, file: str, problems: list[Problem]) -> FeaturePage:
-    columns = {
-        str(name): _model_or_none(ColumnSpec, _column_from_page(column))
-        for name, column in _mapping_in(document, "columns").items()
-    }
+    columns = {str(name): _sound_column(column) for name, column in _mapping_in(document, "columns").items()}
     outputs = {str(name): _sound_output(str(name), output) for name, output in _mapping_in(document, "outputs").items()}
     return FeaturePage(file, columns, outputs, problems)
+
+
+def _sound_column(column: object) -> PageColumn | None:
+    sound = _sound(ColumnSpec, _column_from_page(column))
+    return None if sound is None else PageColumn(**sound)
 
 
 def _sound_output(name: str, output: object) -> OutputPart:
     entries = output.get("features") if isinstance(output, Mapping) else None
     entries = entries if isinstance(entries, list) else []
-    parsed = [_model_or_none(FeatureEntry, _feature_from_page(entry)) for entry in entries]
+    parsed = [_sound(FeatureEntry, _feature_from_page(entry)) for entry in entries]
     dtype = output.get("dtype", "float32") if isinstance(output, Mapping) else None
     return OutputPart(
         dtype if dtype in get_args(OutputKind) else None,
-        [(f"outputs.{name}.features.{i}", entry) for i, entry in enumerate(parsed) if entry is not None],
+        [(feature_path(name, i), PageFeature.of_document(entry)) for i, entry in enumerate(parsed) if entry],
         complete=bool(parsed) and None not in parsed,
     )
 
@@ -486,9 +456,10 @@ def _mapping_in(document: object, key: str) -> Mapping[object, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _model_or_none(model: type[M], value: object) -> M | None:
+def _sound(model: type[BaseModel], value: object) -> dict[str, Any] | None:
+    """A part of the page as JSON, None if the grammar refuses it."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value).model_dump(mode="json")
     except ValidationError:
         return None
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.config.features import ColumnSpec, FeatureEntry, FeatureSpec, OutputSpec, VocabularyFile
+from gateway.config.features import STEPS, ColumnSpec, FeatureEntry, FeatureSpec, OutputSpec, VocabularyFile
 from gateway.features.steps import CATALOGUE, NOTHING, StepEntry
 
 _EXAMPLE = """\
@@ -92,6 +92,7 @@ def render() -> str:
 
 
 def _step(entry: StepEntry) -> str:
+    spec = STEPS[entry.name]
     facts = [
         f"- takes: {', '.join(str(kind) for kind in entry.takes)}",
         f"- gives: {entry.gives}",
@@ -103,9 +104,9 @@ def _step(entry: StepEntry) -> str:
         facts.append(f"- unseen: {entry.outcomes.unseen}")
     if entry.twin:
         facts.append(f"- scikit-learn: {entry.twin}")
-    parts = [f"### `{entry.name}`", str(entry.spec.__doc__), "\n".join(facts)]
-    if len(entry.spec.model_fields) > 1:
-        parts.append(_table(entry.spec))
+    parts = [f"### `{entry.name}`", str(spec.__doc__), "\n".join(facts)]
+    if len(spec.model_fields) > 1:
+        parts.append(_table(spec))
     parts.append(f"```yaml\n- {entry.example}\n```")
     return "\n\n".join(parts)
 

@@ -1,24 +1,20 @@
-"""``FeatureSpec`` → ``FeaturePlan``: checked at load against the columns and the graph, all mistakes at once."""
+"""``FeaturePage`` → ``FeaturePlan``: checked at load against the columns and the graph, all mistakes at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway._fast.feature_plan import ChainCode, ColumnCode, Emission, Failure, FeaturePlan, OutputCode
-from gateway.config.features import (
-    ColumnSpec,
-    FeatureEntry,
-    FeaturePage,
-    FeatureSpec,
-    Impute,
-    MissingIndicator,
-    read_page,
-)
+from gateway.config.feature_page import FeaturePage, PageColumn, PageFeature, step_record
 from gateway.core.errors import ConfigurationError, Problem
 from gateway.core.tensors import DataType, TensorSpec
 from gateway.features.steps import CATALOGUE, WHOLE, Draft, Kind, Unfit, compile_step
+
+if TYPE_CHECKING:
+    from gateway.config.features import FeatureSpec
 
 #: Elements of one row over all outputs: 8 MiB of float64.
 MAX_ROW_ELEMENTS = 1 << 20
@@ -32,6 +28,8 @@ COLUMN_TYPES = {
     "timestamp": (Kind.TIMESTAMP, DataType.BYTES),
 }
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+#: What an impute step's `indicator` stands for.
+INDICATOR = step_record(step="missing_indicator")
 
 
 def compile_plan(
@@ -40,22 +38,25 @@ def compile_plan(
     graph_inputs: Sequence[TensorSpec] | None = None,
     file: str = "features.yaml",
 ) -> FeaturePlan:
-    """The plan of ``spec``, whose vocabulary files lie in ``folder``.
+    """Like :func:`compile_page`, for a spec as the grammar gives it."""
+    return compile_page(_page_of(spec, file), folder, graph_inputs)
 
-    With ``graph_inputs``, the outputs must be exactly those, in name, data type and elements of a row.
-    ConfigurationError with every problem, each with ``file`` and the path inside it.
-    """
-    return _compile(FeaturePage.of_spec(spec, file), folder, graph_inputs)
+
+def _page_of(spec: FeatureSpec, file: str = "features.yaml") -> FeaturePage:
+    return FeaturePage.of_document(spec.model_dump(mode="json"), file)
 
 
 def load_plan(path: Path, graph_inputs: Sequence[TensorSpec] | None = None) -> FeaturePlan:
     """The plan of the ``features.yaml`` at ``path``; problems of its grammar and of its meaning come together."""
-    return _compile(read_page(path), path.parent, graph_inputs)
+    # Imported here: the grammar brings pydantic and PyYAML, and workers compile pages that control has read.
+    from gateway.config.features import read_page  # noqa: PLC0415
+
+    return compile_page(read_page(path), path.parent, graph_inputs)
 
 
 def widths_of(spec: FeatureSpec, output: str, folder: Path) -> list[int]:
     """Elements of each feature of an output of a sound ``spec``, in order."""
-    compilation = _Compilation(FeaturePage.of_spec(spec), folder)
+    compilation = _Compilation(_page_of(spec), folder)
     features = compilation.page.outputs[output].features
     drafts = [_compile_feature(path, feature, compilation) for path, feature in features]
     if compilation.problems:
@@ -85,7 +86,12 @@ class _Compilation:
         self.problems.append(Problem(self.page.file, path, message))
 
 
-def _compile(page: FeaturePage, folder: Path, graph_inputs: Sequence[TensorSpec] | None) -> FeaturePlan:
+def compile_page(page: FeaturePage, folder: Path, graph_inputs: Sequence[TensorSpec] | None = None) -> FeaturePlan:
+    """The plan of ``page``, whose vocabulary files lie in ``folder``.
+
+    With ``graph_inputs``, the outputs must be exactly those, in name, data type and elements of a row.
+    ConfigurationError with every problem, each with the page's file and the path inside it.
+    """
     compilation = _Compilation(page, folder, problems=list(page.problems))
     for name in page.outputs:
         _compile_output(name, compilation)
@@ -124,7 +130,7 @@ def _whole(draft: Draft) -> bool:
     return draft.emission in (Emission.EMIT_INTEGER, Emission.EMIT_ONE_HOT, Emission.EMIT_HASHED)
 
 
-def _compile_feature(path: str, feature: FeatureEntry, compilation: _Compilation) -> list[Draft] | None:
+def _compile_feature(path: str, feature: PageFeature, compilation: _Compilation) -> list[Draft] | None:
     """The feature's chain and, if its impute says so, that of the indicator. None after a problem."""
     columns = compilation.page.columns
     if feature.column not in columns:
@@ -145,8 +151,8 @@ def _compile_feature(path: str, feature: FeatureEntry, compilation: _Compilation
             draft = replace(before, kind=_kind_after(step.step, before.kind))
             sound = False
             continue
-        if isinstance(step, Impute) and step.indicator:
-            indicators.append(compile_step(MissingIndicator(), before, compilation.folder))
+        if step.step == "impute" and step.indicator:
+            indicators.append(compile_step(INDICATOR, before, compilation.folder))
     if not sound:
         return None
     try:
@@ -173,7 +179,7 @@ def _emitted(draft: Draft) -> Draft:
     raise Unfit(f"ends as a {draft.kind}, which is no number: add {hint}")
 
 
-def _known(columns: dict[str, ColumnSpec | None]) -> str:
+def _known(columns: dict[str, PageColumn | None]) -> str:
     names = list(columns)
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
@@ -237,7 +243,7 @@ def _assemble(compilation: _Compilation, shapes: dict[str, tuple[int, ...]]) -> 
     return FeaturePlan(columns, outputs)
 
 
-def _column_code(name: str, column: ColumnSpec, elements: list[_Element], output_index: dict[str, int]) -> ColumnCode:
+def _column_code(name: str, column: PageColumn, elements: list[_Element], output_index: dict[str, int]) -> ColumnCode:
     kind, datatype = COLUMN_TYPES[column.type]
     chains = [
         ChainCode(
@@ -260,7 +266,7 @@ def _column_code(name: str, column: ColumnSpec, elements: list[_Element], output
     )
 
 
-def _expectations(column: ColumnSpec, elements: list[_Element]) -> dict[int, str]:
+def _expectations(column: PageColumn, elements: list[_Element]) -> dict[int, str]:
     """What a row's value should have been, by the failure; words of the error message."""
     known = next((element.draft.categories for element in elements if element.draft.categories), ())
     texts = {

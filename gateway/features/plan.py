@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from gateway._fast.feature_plan import FeaturePlan, UnplainColumn
-from gateway.config.features import FeatureSpec
 from gateway.core.errors import FeatureInputInvalid
 from gateway.core.tensors import TensorSpec
 from gateway.features.compiler import compile_plan, load_plan
 from gateway.features.plain_columns import plain_column
 from gateway.features.steps import Kind
+
+if TYPE_CHECKING:
+    from gateway.config.features import FeatureSpec
 
 #: A DataFrame, or a mapping of column names to arrays or sequences.
 Table = Any

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway._fast.feature_plan import (
     ERROR_CODE,
@@ -24,13 +24,15 @@ from gateway._fast.feature_plan import (
     Vocabulary,
     parse_timestamp_text,
 )
-from gateway.config import features as page
-from gateway.config.features import TIMESTAMP_PARTS, Scalar, VocabularyFile
+from gateway.config.feature_page import TIMESTAMP_PARTS, Scalar
+
+if TYPE_CHECKING:
+    from gateway.config import features as page
 
 #: A vocabulary file is read whole; larger ones are refused before that.
 MAX_VOCABULARY_BYTES = 256 << 20
 
-#: Steps are checked by their catalogue name, so their arguments arrive as their own spec.
+#: A step's record has the fields of its class in the grammar, which is what the functions below say they take.
 Arguments: TypeAlias = Any
 
 
@@ -98,7 +100,7 @@ class StepEntry:
     ``compile(arguments, draft, folder)`` extends the draft, or raises :class:`Unfit`.
     """
 
-    spec: type[Any]
+    name: str
     takes: tuple[Kind, ...]
     gives: str
     formula: str
@@ -107,10 +109,6 @@ class StepEntry:
     compile: Callable[[Arguments, Draft, Path], Draft]
     twin: str | None = None
     fallback: Kind | None = field(default=None)  # what to go on with after Unfit; None: as before the step
-
-    @property
-    def name(self) -> str:
-        return str(self.spec.model_fields["step"].default)
 
 
 # Numbers.
@@ -294,7 +292,7 @@ def read_categories(arguments: page.OneHot | page.Ordinal, kind: Kind, folder: P
     return Categories([_number_of_line(text, kind, i) for i, text in enumerate(texts)], infrequent)
 
 
-def read_vocabulary(file: VocabularyFile, folder: Path) -> bytes:
+def read_vocabulary(file: page.VocabularyFile, folder: Path) -> bytes:
     """The bytes of a vocabulary file in ``folder``. Unfit unless it is there, of that digest, and UTF-8."""
     path = folder / file.file
     try:
@@ -364,7 +362,7 @@ def _compile_hash(arguments: page.Hash, draft: Draft, _folder: Path) -> Draft:
 
 _ENTRIES = [
     StepEntry(
-        spec=page.Passthrough,
+        name="passthrough",
         takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP),
         gives="what it takes",
         formula="x",
@@ -374,7 +372,7 @@ _ENTRIES = [
         twin="ColumnTransformer's `passthrough`",
     ),
     StepEntry(
-        spec=page.Impute,
+        name="impute",
         takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP),
         gives="what it takes; a float where an int takes a value with a fraction",
         formula="value if x is missing, else x",
@@ -384,7 +382,7 @@ _ENTRIES = [
         twin="`SimpleImputer`",
     ),
     StepEntry(
-        spec=page.MissingIndicator,
+        name="missing_indicator",
         takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP),
         gives="bool",
         formula="1 if x is missing, else 0",
@@ -395,7 +393,7 @@ _ENTRIES = [
         fallback=Kind.BOOL,
     ),
     StepEntry(
-        spec=page.StandardScale,
+        name="standard_scale",
         takes=NUMBERS,
         gives="float",
         formula="(x - mean) / scale",
@@ -406,7 +404,7 @@ _ENTRIES = [
         fallback=Kind.FLOAT,
     ),
     StepEntry(
-        spec=page.MinMaxScale,
+        name="min_max_scale",
         takes=NUMBERS,
         gives="float",
         formula="x * s + (low - data_min * s), s = (high - low) / (data_max - data_min), or / 1 if they are equal",
@@ -417,7 +415,7 @@ _ENTRIES = [
         fallback=Kind.FLOAT,
     ),
     StepEntry(
-        spec=page.RobustScale,
+        name="robust_scale",
         takes=NUMBERS,
         gives="float",
         formula="(x - center) / scale",
@@ -428,7 +426,7 @@ _ENTRIES = [
         fallback=Kind.FLOAT,
     ),
     StepEntry(
-        spec=page.Clip,
+        name="clip",
         takes=NUMBERS,
         gives="float",
         formula="min if x < min, max if x > max, else x",
@@ -439,7 +437,7 @@ _ENTRIES = [
         fallback=Kind.FLOAT,
     ),
     StepEntry(
-        spec=page.Log1p,
+        name="log1p",
         takes=NUMBERS,
         gives="float",
         formula="ln(1 + x); -∞ at -1, NaN below it",
@@ -450,7 +448,7 @@ _ENTRIES = [
         fallback=Kind.FLOAT,
     ),
     StepEntry(
-        spec=page.Bucketize,
+        name="bucketize",
         takes=NUMBERS,
         gives="int",
         formula="how many edges are <= x",
@@ -461,7 +459,7 @@ _ENTRIES = [
         fallback=Kind.INT,
     ),
     StepEntry(
-        spec=page.OneHot,
+        name="one_hot",
         takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING),
         gives="one element per category that is not dropped, then one for the infrequent if there are any",
         formula="1 at the place of x, else 0",
@@ -476,7 +474,7 @@ _ENTRIES = [
         fallback=Kind.ELEMENTS,
     ),
     StepEntry(
-        spec=page.Ordinal,
+        name="ordinal",
         takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING),
         gives="int",
         formula="the position of x among the categories, from 0",
@@ -491,7 +489,7 @@ _ENTRIES = [
         fallback=Kind.INT,
     ),
     StepEntry(
-        spec=page.Hash,
+        name="hash",
         takes=(Kind.STRING, Kind.INT),
         gives="`buckets` elements",
         formula="h = MurmurHash3 (x86, 32 bits, signed) of the UTF-8 text, an int's in decimal; "
@@ -503,7 +501,7 @@ _ENTRIES = [
         fallback=Kind.ELEMENTS,
     ),
     StepEntry(
-        spec=page.TimestampPartStep,
+        name="timestamp_part",
         takes=(Kind.TIMESTAMP,),
         gives="int; bool for `is_weekend`",
         formula="the part in UTC; Monday is day_of_week 0, 1 January day_of_year 1, `week` is ISO 8601's",
@@ -514,7 +512,7 @@ _ENTRIES = [
         fallback=Kind.INT,
     ),
     StepEntry(
-        spec=page.Cyclic,
+        name="cyclic",
         takes=NUMBERS,
         gives="two elements",
         formula="sin(2π r / period), cos(2π r / period); r is x's remainder by `period`, with the sign of x",

@@ -16,8 +16,10 @@ from gateway._fast.feature_plan import FeaturePlan
 from gateway._fast.oip_wire import ReplyTemplate
 from gateway._fast.served import ServedVersion
 from gateway._fast.tensor_binding import InputTable
+from gateway.config.feature_page import FeaturePage
 from gateway.core.errors import GatewayError, LoadFailed
 from gateway.core.tensors import DataType, TensorSpec
+from gateway.features.compiler import compile_page
 from gateway.serving.cost_model import CostModel
 from gateway.serving.fair_share import Account
 from gateway.serving.session import Graph, Session, open_session, warm_up
@@ -91,11 +93,7 @@ def load_version(entry: VersionEntry) -> ServedVersion:
 def _plan(entry: VersionEntry, graph: Graph) -> FeaturePlan | None:
     if entry.features is None:
         return None
-    # Imported here: a worker without feature plans does without pydantic.
-    from gateway.config.features import FeatureSpec  # noqa: PLC0415
-    from gateway.features.compiler import compile_plan  # noqa: PLC0415
-
-    return compile_plan(FeatureSpec.model_validate(entry.features), entry.path, list(graph.inputs))
+    return compile_page(FeaturePage.of_document(entry.features), entry.path, list(graph.inputs))
 
 
 def _table(entry: VersionEntry, graph: Graph, specs: list[TensorSpec], *, batchable: bool) -> InputTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from gateway.config.features import TIMESTAMP_PARTS
+from gateway.config.feature_page import TIMESTAMP_PARTS
 
 KINDS = ("float", "int", "bool", "string", "timestamp")
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)

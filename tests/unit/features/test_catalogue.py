@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway._fast.feature_plan import ColumnType
-from gateway.config.features import STEPS, TIMESTAMP_PARTS, parse_features
+from gateway.config.feature_page import TIMESTAMP_PARTS
+from gateway.config.features import STEPS, parse_features
 from gateway.config.load import parse_yaml
 from gateway.features import catalogue_page
 from gateway.features.compiler import compile_plan
