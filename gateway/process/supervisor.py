@@ -135,6 +135,9 @@ class Supervisor:
         # SIGUSR1: control changed the number of scorers that it wants.
         for number in (*_STOP_SIGNALS, signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, lambda _number, _frame: None)
+        # Inherited by our children, background groups of this session: a terminal set to `tostop` would freeze them at
+        # the first line that they log.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         self._watch(wake, lambda: self._on_signals(wake.recv(256)))
 
     def _watch(self, source: socket.socket, on_readable: Callable[[], None]) -> None:
@@ -310,8 +313,8 @@ class Supervisor:
             self._command_of(member, self._settings, place),
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
-            # Out of the terminal's reach, yet in our session: Linux shares a CPU between sessions first (autogroup), and
-            # in sessions of their own the recorder would weigh as much as a worker, however nice it is.
+            # Out of Ctrl-C's reach, yet in our session: Linux shares a CPU between sessions first (autogroup), and in
+            # sessions of their own the recorder would weigh as much as a worker, however nice it is.
             process_group=0,
             env={**_CHILD_ENVIRONMENT, **os.environ},
         )

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import signal
 from collections import Counter
+from pathlib import Path
 
 import psutil
 from supervised_tree import greeting, wait_until
@@ -128,6 +130,18 @@ def test_sigint_to_the_whole_group_is_an_orderly_stop(tree):
     code, said = tree.stop(signal.SIGINT)
     assert (code, said) == (0, [])
     assert tree.events()[-1] == "recorder 0: stopped"
+
+
+def test_children_weigh_as_their_nice_values_say_and_no_terminal_stops_them(tree):
+    # Linux shares a CPU between sessions before it looks at nice values; a background group of a session is stopped when
+    # it writes to a terminal that is set to `tostop`, unless it ignores SIGTTOU.
+    tree.start(workers=1)
+    child = tree.worker_pid(0)
+    assert os.getsid(child) == os.getsid(tree.process.pid)
+    assert os.getpgid(child) == child
+    status = Path(f"/proc/{child}/status").read_text()
+    ignored = int(re.search(r"^SigIgn:\s*([0-9a-f]+)$", status, re.MULTILINE)[1], 16)
+    assert ignored >> (signal.SIGTTOU - 1) & 1
 
 
 def test_connections_that_arrive_with_the_stop_are_handed_on_not_reset(tree):
