@@ -133,8 +133,8 @@ def test_sigint_to_the_whole_group_is_an_orderly_stop(tree):
 
 
 def test_children_weigh_as_their_nice_values_say_and_no_terminal_stops_them(tree):
-    # Linux shares a CPU between sessions before it looks at nice values; a background group of a session is stopped when
-    # it writes to a terminal that is set to `tostop`, unless it ignores SIGTTOU.
+    # Linux shares a CPU between sessions before it looks at nice values. A background group of a session is stopped
+    # when it writes to a terminal that is set to `tostop`, unless it ignores SIGTTOU.
     tree.start(workers=1)
     child = tree.worker_pid(0)
     assert os.getsid(child) == os.getsid(tree.process.pid)
