@@ -15,6 +15,7 @@ from loadtests import proc_stat
 from loadtests.drivers.grpc_load import GrpcLoad
 from loadtests.drivers.http_load import HttpLoad
 from loadtests.drivers.load_loop import LoadLoop
+from loadtests.findings import Findings
 from loadtests.latency import percentile_ns
 from loadtests.outcome import LoadOutcome
 from loadtests.requests import DISTINCT_ROWS, AnswerChecker, Verdict, grpc_messages, json_bodies, random_rows
@@ -90,6 +91,12 @@ def _loop(server: Server, spec: LoadSpec, payload: Payload, streams: int) -> Loa
         return GrpcLoad("127.0.0.1", server.grpc_port, payload.bodies, connections=spec.connections, streams=streams)
     path = f"/v2/models/{spec.model}/infer"
     return HttpLoad("127.0.0.1", server.http_port, payload.bodies, connections=spec.connections, path=path)
+
+
+def warmed_up(client: Client, findings: Findings) -> None:
+    """Before anything counts: half a second of load, and as many answers as it takes to believe the server."""
+    client.run(WARM_UP_SECONDS)
+    findings.judge_answers(client.server.name, client.check_answers())
 
 
 def measured_round(client: Client, seconds: float, *, server_cpu: int) -> Round:

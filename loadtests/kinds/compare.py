@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadtests.findings import Bench, Findings
-from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_round, random_payload
+from loadtests.measure import Client, connect, measured_round, random_payload, warmed_up
 from loadtests.rounds import Figure, Round
 from loadtests.scenario import Scenario
 
@@ -19,8 +19,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         connect(theirs, scenario.load, payload) as their_client,
     ):
         for client in (our_client, their_client):
-            client.run(WARM_UP_SECONDS)
-            findings.judge_answers(client.server.name, client.check_answers())
+            warmed_up(client, findings)
         ours.wait_until_recorded()
         pairs = interleaved(scenario, bench, our_client, their_client)
         findings.judge_record(ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.findings import Bench, Findings
 from loadtests.kinds.compare import interleaved
-from loadtests.measure import WARM_UP_SECONDS, connect, random_payload
+from loadtests.measure import connect, random_payload, warmed_up
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
 from loadtests.servers import Server
@@ -26,8 +26,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         connect(with_tensor, scenario.load, random_payload(scenario.load, bench.models)) as mlp_client,
     ):
         for client in (flights_client, mlp_client):
-            client.run(WARM_UP_SECONDS)
-            findings.judge_answers(client.server.name, client.check_answers())
+            warmed_up(client, findings)
             client.server.wait_until_recorded()
         pairs = interleaved(scenario, bench, flights_client, mlp_client)
         findings.judge_record(with_features)

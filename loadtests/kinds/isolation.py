@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from loadtests.arrivals import poisson_arrivals
 from loadtests.findings import Bench, Findings
-from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_open_round, random_payload
+from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_open_round, random_payload, warmed_up
 from loadtests.outcome import LoadOutcome
 from loadtests.rounds import Figure, Round
 from loadtests.scenario import Scenario
@@ -33,7 +33,8 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             stack.enter_context(connect(server, spec, random_payload(spec, bench.models)))
             for spec in scenario.neighbours
         ]
-        for client in (small, *neighbours):
+        warmed_up(small, findings)
+        for client in neighbours:
             client.run(WARM_UP_SECONDS)
         for number in range(scenario.rounds):
             bench.say(f"round {number + 1} of {scenario.rounds}")
@@ -49,6 +50,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             neighbour_rates.append(sum(outcome.rate for outcome in outcomes))
             findings.void += [f"neighbour: {o.failed} failed, {o.lost} lost" for o in outcomes if o.failed or o.lost]
         server.wait_until_recorded()
+        findings.judge_record(server)
     findings.rounds = [*alone, *beside]
     findings.judge_rounds()
     findings.figures = {

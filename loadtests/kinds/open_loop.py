@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from loadtests.arrivals import poisson_arrivals
 from loadtests.findings import Bench, Findings
-from loadtests.measure import WARM_UP_SECONDS, Client, connect, measured_open_round, random_payload
+from loadtests.measure import Client, connect, measured_open_round, random_payload, warmed_up
 from loadtests.rounds import Figure, Round
 from loadtests.scenario import Scenario
 
@@ -26,6 +26,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         for server in (ours, theirs):
             bench.say(f"peak of {server.name}")
             with connect(server, scenario.load, payload) as client:
+                warmed_up(client, findings)
                 peaks[server.name] = peak_rate(client, scenario.seconds / 2)
         findings.judge_baseline(theirs.name, peaks[theirs.name])
         ours.wait_until_recorded()
@@ -36,6 +37,8 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             found = _rounds_at_fractions(
                 scenario, bench, {our_client: peaks[ours.name], their_client: peaks[theirs.name]}
             )
+        ours.wait_until_recorded()
+        findings.judge_record(ours)
     findings.rounds = [round_ for rounds in found.values() for round_ in rounds]
     findings.judge_rounds()
     findings.figures = {f"{_side(name)}_peak": Figure.of([rate], "/s") for name, rate in peaks.items()}
@@ -48,7 +51,6 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
 
 def peak_rate(client: Client, seconds: float) -> float:
     """Median rate of a few closed loops."""
-    client.run(WARM_UP_SECONDS)
     return Figure.of(client.run(seconds).rate for _ in range(PEAK_RUNS)).median
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.findings import Bench, Findings
 from loadtests.kinds.compare import interleaved
-from loadtests.measure import WARM_UP_SECONDS, connect, random_payload
+from loadtests.measure import connect, random_payload, warmed_up
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
 
@@ -20,9 +20,10 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         connect(off, scenario.load, payload) as off_client,
     ):
         for client in (on_client, off_client):
-            client.run(WARM_UP_SECONDS)
+            warmed_up(client, findings)
         on.wait_until_recorded()
         pairs = interleaved(scenario, bench, on_client, off_client)
+        findings.judge_record(on)
     with_record, without = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     findings.rounds = [round_ for pair in pairs for round_ in pair]
     findings.judge_rounds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from loadtests.findings import Bench, Findings
-from loadtests.measure import WARM_UP_SECONDS, connect, measured_round, random_payload
+from loadtests.measure import connect, measured_round, random_payload, warmed_up
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
 
@@ -22,7 +22,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         connect(theirs, scenario.load, payload) as their_client,
     ):
         for client in (our_client, their_client):
-            client.run(WARM_UP_SECONDS)
+            warmed_up(client, findings)
         ours.wait_until_recorded()
         for number in range(scenario.rounds):
             bench.say(f"round {number + 1} of {scenario.rounds}")
