@@ -30,6 +30,7 @@ from gateway._fast.thread_turns import take_long_turns
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, scorer_slot
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
+from gateway.process.freed_memory import give_back_freed_memory
 from gateway.process.own_thread import in_thread_of_its_own
 from gateway.serving.error_replies import GRPC_STATUS
 from gateway.serving.lanes import Completions, InlineLane, ThreadLane
@@ -160,6 +161,7 @@ class Scorer:
         for feed in self._feeds:
             feed.adopt(self._candidates)
         self._slot.running_epoch = number
+        give_back_freed_memory()  # of loading it
 
     def _leave_if_stuck(self, before: Prepared, after: Prepared) -> None:
         """A thread in native code cannot be ended: if a candidate that is gone still runs, a new scorer takes over."""

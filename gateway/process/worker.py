@@ -34,6 +34,7 @@ from gateway._fast.served import ServedModel, ServedVersion
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, worker_slot
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
+from gateway.process.freed_memory import give_back_freed_memory
 from gateway.process.handoff import take_connections
 from gateway.process.own_thread import in_thread_of_its_own
 from gateway.serving.connections import Door
@@ -210,6 +211,7 @@ class Worker:
         self._slot.running_epoch = number
         gc.collect()
         gc.freeze()  # the snapshot lives long: the collector need not walk it again
+        give_back_freed_memory()  # of loading it, and of the versions that it dropped
 
     def _abandon(self, number: int) -> None:
         if self._prepared is not None and self._prepared.number == number:
