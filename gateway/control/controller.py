@@ -34,6 +34,7 @@ from gateway.core.errors import (
     Unavailable,
     VersionNotFound,
 )
+from gateway.core.quarantine import known_quarantines
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.core.version_order import version_key
 
@@ -117,6 +118,7 @@ class Controller:
     async def _take_over(self) -> None:
         """A predecessor died: what it committed runs on. What it stored and did not commit is committed now."""
         self.snapshot = await asyncio.to_thread(self._files.read, self.publisher.committed)
+        self.known.quarantined = known_quarantines(self.snapshot)  # what came later is put in force at the next look
         self.known.failures = self._failures_of_predecessor()
         self._announce()
         if self.desired.number > self.publisher.committed:
@@ -271,7 +273,14 @@ class Controller:
 
     def _build(self, number: int, desired: DesiredState) -> Document:
         unavailable = self.known.unavailable(desired)
-        return build_snapshot(number, desired, self.known.catalog, unavailable, self._counters)
+        return build_snapshot(
+            number,
+            desired,
+            self.known.catalog,
+            unavailable,
+            self._counters,
+            quarantined=self.known.quarantined,
+        )
 
     def _next_number(self) -> int:
         return max(self.publisher.committed, self.desired.number, self._files.newest_of_any_kind()) + 1

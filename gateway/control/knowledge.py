@@ -10,6 +10,7 @@ from gateway.control.compatibility import differences
 from gateway.control.desired_state import DesiredState
 from gateway.control.publisher import WORKER, Answer
 from gateway.control.repository.catalog import Catalog, OfferedModel
+from gateway.core.quarantine import quarantine_reason
 
 Key = tuple[str, str]  # model, version
 Report = Mapping[str, Any]
@@ -74,7 +75,7 @@ class Knowledge:
     def unavailable(self, desired: DesiredState) -> dict[Key, str]:
         """Every version that cannot serve at present, with the reason."""
         held_back = {
-            (model, version): f"quarantined since {since}: it crashed its processes"
+            (model, version): quarantine_reason(since)
             for (model, version), since in self.quarantined.items()
             if desired.model(model).released.get(version) != since
         }

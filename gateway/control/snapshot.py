@@ -10,6 +10,7 @@ from gateway.config.model import RecordingSpec
 from gateway.control.desired_state import DesiredState, ModelState, Split, salt_of
 from gateway.control.repository.catalog import Catalog, OfferedModel
 from gateway.control.traffic.slots import SlotPlan, first_plan, without
+from gateway.core.quarantine import Quarantines, quarantines_json
 from gateway.core.version_order import version_key
 
 Document = dict[str, Any]
@@ -85,9 +86,18 @@ def everything_to(version: str) -> Split:
 
 
 def build_snapshot(
-    number: int, desired: DesiredState, catalog: Catalog, unavailable: Unavailable, counters: CounterSlots
+    number: int,
+    desired: DesiredState,
+    catalog: Catalog,
+    unavailable: Unavailable,
+    counters: CounterSlots,
+    *,
+    quarantined: Quarantines,
 ) -> Document:
-    """The snapshot with every model that can be served. The same arguments give the same document."""
+    """The snapshot with every model that can be served. The same arguments give the same document.
+
+    ``quarantined``: what control has heard of, so that processes know which quarantines it has weighed.
+    """
     models = {}
     absent = {}
     for name, offered in catalog.models.items():
@@ -97,7 +107,12 @@ def build_snapshot(
         if plan is not None:
             models[name] = _model_document(offered, state, plan, counters)
         absent[name] = _why_absent(offered, state, plan, reasons)
-    return {"number": number, "models": models, "unavailable": {name: why for name, why in absent.items() if why}}
+    return {
+        "number": number,
+        "models": models,
+        "unavailable": {name: why for name, why in absent.items() if why},
+        "quarantined": quarantines_json(quarantined),
+    }
 
 
 def _why_absent(

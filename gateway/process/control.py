@@ -20,15 +20,16 @@ from typing import Any
 from gateway.config.server import ServerConfig
 from gateway.control.admin.security import ensure_token
 from gateway.control.controller import Controller
-from gateway.control.knowledge import Key
 from gateway.control.publisher import Publisher
 from gateway.control.state_store import StateStore
 from gateway.core.errors import GatewayError
+from gateway.core.quarantine import read_quarantines
 from gateway.core.shared_page import PAGE_NAME, ControlPage
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ChannelServer
 
-#: The supervisor writes quarantine.json and tells nobody; a crash a second later is soon enough to notice.
+#: The supervisor writes quarantine.json and tells nobody. Who starts heeds it at once; those that run the version
+#: already, a second later.
 LOOK_AT_QUARANTINE_SECONDS = 1.0
 
 
@@ -39,6 +40,7 @@ class ControlProcess:
         self._config = config
         self._admin = admin
         self._life_fd = life_fd
+        self._state_dir = config.state_dir
         self._run_dir = config.state_dir / "run"
         self._runtime = json.loads((self._run_dir / "runtime.json").read_bytes())
         self._page = ControlPage.open(os.path.join(self._runtime["shm"], PAGE_NAME))
@@ -90,7 +92,7 @@ class ControlProcess:
             await asyncio.gather(stop, *tasks, return_exceptions=True)  # failures were raised above
 
     async def _bring_up(self) -> None:
-        await self._controller.start(self._read_quarantine())
+        await self._controller.start(read_quarantines(self._state_dir))
         for problem in self._controller.known.catalog.problems():
             _say(f"not served: {problem}")
         for (model, version), reason in self._controller.known.unavailable(self._controller.desired).items():
@@ -142,16 +144,9 @@ class ControlProcess:
         while True:
             await asyncio.sleep(LOOK_AT_QUARANTINE_SECONDS)
             try:
-                await self._controller.quarantine(self._read_quarantine())
+                await self._controller.quarantine(read_quarantines(self._state_dir))
             except GatewayError as error:
                 _say(f"a quarantine cannot be put in force yet: {error}")
-
-    def _read_quarantine(self) -> dict[Key, str]:
-        try:
-            listed = json.loads((self._run_dir / "quarantine.json").read_bytes())["versions"]
-        except FileNotFoundError:
-            return {}
-        return {(item["model"], item["version"]): item["since"] for item in listed}
 
 
 def _say(what: str) -> None:

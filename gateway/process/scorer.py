@@ -27,6 +27,7 @@ from gateway._fast.record_ring import RingReader, RingWriter
 from gateway._fast.served import ServedVersion
 from gateway._fast.shadow_feed import Candidate, ShadowFeed
 from gateway._fast.thread_turns import take_long_turns
+from gateway.core.quarantine import quarantines_to_come
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, scorer_slot
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
@@ -147,8 +148,10 @@ class Scorer:
         if document.get("number") != number:
             raise ValueError(f"{path.name} is snapshot {document.get('number')}, not {number}")
         document = own_share(document, self._index, int(self._settings.get("scorers", 1)))
-        running = self._running
-        self._prepared = await in_thread_of_its_own(lambda: prepare(document, running, shadows=True))
+        running, held_back = self._running, quarantines_to_come(document, self._state_dir)
+        self._prepared = await in_thread_of_its_own(
+            lambda: prepare(document, running, shadows=True, held_back=held_back)
+        )
         return self._prepared.report
 
     async def _commit(self, number: int) -> None:

@@ -31,6 +31,7 @@ from gateway._fast.oip_wire import OipDialect
 from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingWriter, SchemaHandle
 from gateway._fast.served import ServedModel, ServedVersion
+from gateway.core.quarantine import quarantines_to_come
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, worker_slot
 from gateway.core.snapshot_files import SnapshotFiles
 from gateway.process.channel import ControlLink
@@ -179,10 +180,12 @@ class Worker:
 
     async def _prepare(self, _number: int, path: Path) -> dict[str, Any]:
         running = self._running
-        self._prepared = await in_thread_of_its_own(
-            lambda: prepare(json.loads(path.read_bytes()), running, register=self._register_schema)
-        )
+        self._prepared = await in_thread_of_its_own(lambda: self._load(json.loads(path.read_bytes()), running))
         return self._prepared.report
+
+    def _load(self, document: dict[str, Any], running: Prepared) -> Prepared:
+        held_back = quarantines_to_come(document, self._state_dir)
+        return prepare(document, running, register=self._register_schema, held_back=held_back)
 
     async def _commit(self, number: int) -> None:
         self._run_prepared(number)

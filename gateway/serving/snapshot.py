@@ -10,11 +10,13 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from gateway._fast.served import ServedModel, ServedVersion
 from gateway._fast.slot_table import SlotTable
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, Quarantined
+from gateway.core.quarantine import Quarantines, quarantine_reason
 from gateway.serving.loading import VersionEntry, describe, load_version
 
 Document = dict[str, Any]
@@ -43,12 +45,18 @@ NOTHING = Prepared(0, {"number": 0, "models": {}}, {}, {}, {})
 
 
 def prepare(
-    document: Document, running: Prepared, *, shadows: bool = False, register: RegisterSchema | None = None
+    document: Document,
+    running: Prepared,
+    *,
+    shadows: bool = False,
+    register: RegisterSchema | None = None,
+    held_back: Quarantines = MappingProxyType({}),
 ) -> Prepared:
     """Load what ``document`` names and ``running`` has not. A broken version is an answer in the report, not a failure.
 
-    ``shadows``: load the versions that only shadow (a scorer) instead of those that answer (a worker). Nothing that
-    ``running`` has is changed: it serves until the commit, and the commit may never come.
+    ``shadows``: load the versions that only shadow (a scorer) instead of those that answer (a worker). ``held_back``:
+    versions that must not run although the document names them. Nothing that ``running`` has is changed: it serves
+    until the commit, and the commit may never come.
     """
     loaded: Loaded = {}
     entries: dict[tuple[str, str], VersionEntry] = {}
@@ -61,7 +69,10 @@ def prepare(
             key = (model, version)
             entries[key] = VersionEntry.of(model, part, version)
             started = time.monotonic()
-            loaded[key] = _reuse(key, entries[key], running) or _load(entries[key], register)
+            if key in held_back:
+                loaded[key] = Quarantined(quarantine_reason(held_back[key]))
+            else:
+                loaded[key] = _reuse(key, entries[key], running) or _load(entries[key], register)
             report[model][version] = describe(loaded[key], (time.monotonic() - started) * 1e3)
     return Prepared(document["number"], document, loaded, entries, report)
 

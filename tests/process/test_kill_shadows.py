@@ -36,7 +36,7 @@ def test_a_candidate_that_crashes_onnx_runtime_is_quarantined_and_nobody_else_no
         load.wait_for_answers(20)
         gateway.wait_for_frames("s0")  # of the other candidate
     assert (ledger.wrong, ledger.failed) == ([], {})
-    assert gateway.said().count("SIGFPE") >= 3  # perhaps once more, until control has heard of it
+    assert gateway.said().count("SIGFPE") == 3
     rows = assert_record_is_whole(gateway, ledger, kills=0)
     assert {row["version"] for row in rows if row["role"] == "primary"} == {"1", "3"}
     coverage = _coverage(gateway)

@@ -705,6 +705,34 @@ def test_a_quarantined_version_gives_its_traffic_away_and_an_admin_can_bring_it_
     run(scenario())
 
 
+def test_a_quarantine_that_came_while_control_was_away_is_put_in_force_by_the_next_one(three, state_dir):
+    found = {("m", "2"): "2026-11-23T06:00:00Z"}
+
+    async def scenario():
+        async with tree(three, state_dir) as t:
+            assert t.controller.snapshot["quarantined"] == {}
+            page = t.page
+        async with tree(three, state_dir, page=page, wait=False) as t:
+            await t.controller.start(found)
+            assert states(t.controller, "m")["2"] == "ready", "the snapshot runs on as it is"
+            await t.controller.quarantine(found)
+            assert states(t.controller, "m")["2"] == "quarantined"
+            assert t.controller.snapshot["quarantined"] == {"m": {"2": "2026-11-23T06:00:00Z"}}
+
+    run(scenario())
+
+
+def test_a_quarantine_that_was_lifted_stays_known(three, state_dir):
+    async def scenario():
+        async with tree(three, state_dir) as t:
+            await t.controller.quarantine({("m", "2"): "2026-11-23T06:00:00Z"})
+            await t.controller.load("admin", "m", "2")
+            assert "2" in t.controller.snapshot["models"]["m"]["versions"]
+            assert t.controller.snapshot["quarantined"] == {"m": {"2": "2026-11-23T06:00:00Z"}}
+
+    run(scenario())
+
+
 # Processes come and go
 
 

@@ -65,6 +65,15 @@ def test_a_broken_version_is_reported_and_stops_no_other(root):
     assert "cannot load it" in unavailable(prepared)["m"]["2"]
 
 
+def test_a_version_that_is_held_back_is_not_run_even_if_it_runs_already(root):
+    first = prepare(snapshot(root), NOTHING)
+    for running in (NOTHING, first):
+        prepared = prepare(snapshot(root, 2), running, held_back={("m", "2"): "2026-11-23T06:00:00Z"})
+        assert list(compiled(prepared)["m"].versions) == [b"1"]
+        assert not prepared.report["m"]["2"]["ok"]
+        assert unavailable(prepared)["m"]["2"].startswith("quarantined since 2026-11-23T06:00:00Z")
+
+
 def test_a_broken_version_is_tried_again(root):
     path = root / "m" / "2" / "model.onnx"
     graph = path.read_bytes()
