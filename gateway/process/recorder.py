@@ -10,6 +10,7 @@ waiting, exit 0. Rings that are not there yet are looked for each second.
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import select
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gateway.core.errors import GatewayError
+from gateway.process import builder
 from gateway.recording.locations import configured_database
 from gateway.recording.span_settings import span_settings
 
@@ -67,7 +69,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _recover(given: argparse.Namespace) -> int:
-    from gateway.recording.recovery import recover  # noqa: PLC0415 - spares recovery the import of Arrow
+    from gateway.recording.recovery import recover  # noqa: PLC0415
 
     report = recover(given.state_dir, given.shm_dir, given.database_url)
     log.info("brought %s to segments, removed %d orphans", report.rings or "nothing", report.orphans_removed)
@@ -85,6 +87,7 @@ def _record(given: argparse.Namespace) -> int:
             state_dir=given.state_dir,
             shm_dir=given.shm_dir,
             database_url=given.database_url,
+            builder_command=functools.partial(builder.command_line, given.state_dir, given.database_url, given.index),
             rings=tuple(given.ring),
             index=given.index,
             rotation=Rotation(given.segment_bytes, given.segment_seconds),

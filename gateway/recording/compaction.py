@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.core.errors import Conflict
+from gateway.recording.idle_thread import Runner, directly
 from gateway.recording.layouts import Layout
 from gateway.recording.manifest import Manifest, Part
 from gateway.recording.parquet import ROWS_IN_MEMORY, PartFile, part_name
@@ -30,11 +32,19 @@ class CompactionRule:
     grace_seconds: float = 900.0
 
 
-def compact(state_dir: Path, manifest: Manifest, rule: CompactionRule) -> int:
-    """Merge one group of small parts, if there is one; returns how many parts went into it. Raises OSError."""
+#: What the names of merged parts begin with, after ``part-``.
+MERGED = "merged"
+
+
+def compact(state_dir: Path, manifest: Manifest, rule: CompactionRule, run: Runner = directly) -> int:
+    """Merge one group of small parts, if there is one; returns how many parts went into it. Raises OSError.
+
+    ``run`` runs the merging; the manifest's transaction is made by the caller's thread.
+    """
     for group in manifest.compactable(rule.smaller_than, rule.at_least):
         batch = _first_bytes(group, rule.bytes_at_once)
-        merged = _merge(state_dir, manifest.layout(batch[0].layout), batch)
+        layout = manifest.layout(batch[0].layout)
+        merged = run(functools.partial(_merge, state_dir, layout, batch))
         try:
             manifest.replace(batch, merged)
         except Conflict as problem:
@@ -57,7 +67,7 @@ def _first_bytes(group: Sequence[Part], limit: int) -> list[Part]:
 
 
 def _merge(state_dir: Path, layout: Layout, batch: Sequence[Part]) -> Part:
-    file = PartFile(state_dir, part_name(layout, batch[0].date, "merged"), layout)
+    file = PartFile(state_dir, part_name(layout, batch[0].date, MERGED), layout)
     try:
         waiting: list[pa.Table] = []
         for part in batch:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from gateway._fast.frame_columns import FrameColumns, FrameSorter
 from gateway._fast.record_frames import RecordSchema, leading_schemas
 from gateway.recording.columns import DICTIONARIES, arrow_schema, table
+from gateway.recording.idle_thread import Runner, directly
 from gateway.recording.layouts import Layout
 from gateway.recording.manifest import Consumption, Damage, Gap, KnownLayout, Manifest, Part
 from gateway.recording.segments import Segment, SegmentName, quarantine, sync_file
@@ -172,9 +173,15 @@ class Consumed:
     damage: int = 0
 
 
-def consume_segment(name: SegmentName, state_dir: Path, manifest: Manifest) -> Consumed:
+def part_stem(epoch: bytes, position: int) -> str:
+    """What the names of all parts begin with that any attempt makes of the stream's bytes from ``position`` on."""
+    return f"{epoch.hex()[:8]}-{position:012x}"
+
+
+def consume_segment(name: SegmentName, state_dir: Path, manifest: Manifest, run: Runner = directly) -> Consumed:
     """Turn a closed segment into parts, enter them, and remove it: exactly once, whenever it is interrupted.
 
+    ``run`` runs what takes long; what others may wait for, the manifest's transaction, is made by the caller's thread.
     Raises OSError (nothing was entered; try again), Conflict (another recorder was first), RecordCorrupt (its header is
     damaged) and Unavailable (the control database cannot be used).
     """
@@ -182,8 +189,8 @@ def consume_segment(name: SegmentName, state_dir: Path, manifest: Manifest) -> C
     with Segment(name) as segment:
         start = manifest.consumed(name.epoch)
         if start < segment.start + len(segment.data):
-            with PartBuilder(state_dir, f"{name.epoch.hex()[:8]}-{name.start:012x}") as builder:
-                stretch, result = _read(segment, builder, manifest, start)
+            with PartBuilder(state_dir, part_stem(name.epoch, start)) as builder:
+                stretch, result = run(lambda: _read(segment, builder, manifest, start))
                 if stretch.end > start:
                     manifest.consume(stretch)
     if result.damage:

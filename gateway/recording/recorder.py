@@ -1,7 +1,7 @@
-"""The recorder: rings → segments in one thread, segments → Parquet in another, so that building never lets a ring fill.
+"""The recorder: rings → segments here, segments → Parquet in a child process, so that building never lets a ring fill.
 
-Both threads spend their time in calls that give up the GIL. Failures of the disk or the database are waited out: the
-frames stay in the ring or the segments meanwhile, and how far behind we are is published for all to see.
+Nothing here waits for the child. Failures of the disk or the database are waited out: the frames stay in the
+ring or the segments meanwhile, and how far behind we are is published for all to see.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import fcntl
 import json
 import logging
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway._fast.record_ring import ONLOOKER, RingReader
-from gateway.core.errors import Conflict, RecordCorrupt, Unavailable
-from gateway.recording.compaction import CompactionRule, compact, remove_replaced
+from gateway.recording.build_queue import BuildRule
+from gateway.recording.builder import Builder, BuilderCommand
 from gateway.recording.copier import OnFrames, RingCopier, Rotation
 from gateway.recording.manifest import Manifest
-from gateway.recording.parquet import consume_segment
-from gateway.recording.segments import LOCK_NAME, SegmentName, list_segments, quarantine
+from gateway.recording.segments import LOCK_NAME, list_segments
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +29,10 @@ log = logging.getLogger(__name__)
 BUSY_SECONDS = 0.005
 SYNC_SECONDS = 0.0005
 IDLE_SECONDS = 0.05
-#: After a failed write, build or commit.
+#: After a failed write.
 RETRY_SECONDS = 0.25
 STATUS_SECONDS = 1.0
-#: Behind by more than this the recorder is as important as a worker.
-LATE_SECONDS = 5.0
+#: Below the workers; the child that builds is started with it, and is below even that as long as it keeps up.
 NICE = 5
 #: How long the end waits for Parquet; what is left stays in segments, which are as good.
 BUILD_SECONDS = 15.0
@@ -49,7 +45,8 @@ class RecorderSettings:
     state_dir: Path
     shm_dir: Path
     database_url: str
-    rings: tuple[str, ...]
+    builder_command: BuilderCommand
+    rings: tuple[str, ...] = ()
     """Names of its rings, none = all that there are; those whose file is not there yet are looked for each second."""
     index: int = 0
     """Recorder 0 also builds the segments of rings that are no more, and merges parts."""
@@ -58,6 +55,8 @@ class RecorderSettings:
     """Ring name → eventfd to ring when its synced position has moved."""
     on_frames: OnFrames | None = None
     """Shown all frames as they are copied: the exporter of spans."""
+    build_rule: BuildRule = field(default_factory=BuildRule)
+    """Its ``late`` also says when the recorder is as important as a worker."""
 
     @property
     def segments(self) -> Path:
@@ -68,94 +67,12 @@ class RecorderSettings:
         return self.state_dir / "run" / f"recorder-{self.index}.json"
 
 
-class Builder:
-    """Turns closed segments into parts, in the order in which they were closed, in a thread of its own."""
-
-    def __init__(self, settings: RecorderSettings) -> None:
-        self._settings = settings
-        self._closed: queue.SimpleQueue[SegmentName | None] = queue.SimpleQueue()
-        self._waiting: dict[Path, float] = {}
-        self._abandon = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="parquet")
-        self.rows = self.damage = self.malformed = self.failures = 0
-        self.last_failure = ""
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def submit(self, name: SegmentName) -> None:
-        """A segment that will not grow any more; those of one stream come in its order."""
-        self._waiting[name.path] = time.time()
-        self._closed.put(name)
-
-    def finish(self, give_up_after: float) -> bool:
-        """Build what waits, then end. False if ``give_up_after`` seconds passed first: the segments keep the rest."""
-        self._closed.put(None)
-        self.thread.join(give_up_after)
-        self._abandon.set()
-        self.thread.join()
-        return not self._waiting
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    def lag_seconds(self, now: float) -> float:
-        """Since when the oldest segment that is not Parquet yet has been closed."""
-        return now - min(list(self._waiting.values()), default=now)
-
-    # In the thread.
-
-    def _run(self) -> None:
-        manifest: Manifest | None = None
-        while manifest is None and not self._abandon.is_set():
-            with self._failures_told():
-                manifest = Manifest.open(self._settings.database_url)
-        while manifest is not None and (name := self._closed.get()) is not None and not self._abandon.is_set():
-            while name.path in self._waiting and not self._abandon.is_set():
-                with self._failures_told():
-                    self._build(name, manifest)
-            if self._settings.index == 0 and self._closed.empty():
-                with self._failures_told():
-                    self._tidy(manifest)
-        if manifest is not None:
-            manifest.close()
-
-    def _build(self, name: SegmentName, manifest: Manifest) -> None:
-        try:
-            consumed = consume_segment(name, self._settings.state_dir, manifest)
-            self.rows += consumed.rows
-            self.damage += consumed.damage
-            self.malformed += consumed.malformed
-        except Conflict as problem:
-            log.warning("%s", problem)
-        except RecordCorrupt as problem:
-            self.damage += 1
-            log.error("%s; moved to %s", problem, quarantine(name.path))
-        del self._waiting[name.path]
-
-    def _tidy(self, manifest: Manifest) -> None:
-        compact(self._settings.state_dir, manifest, CompactionRule())
-        remove_replaced(self._settings.state_dir, manifest, CompactionRule())
-
-    @contextlib.contextmanager
-    def _failures_told(self) -> Iterator[None]:
-        # A full disk or a busy database: nothing was lost, and it is tried again.
-        try:
-            yield
-        except (OSError, Unavailable) as problem:
-            self.failures += 1
-            self.last_failure = str(problem)
-            log.error("cannot build parts: %s", problem)
-            self._abandon.wait(RETRY_SECONDS)
-
-
 class Recorder:
     """One recorder process: :meth:`run` until told to stop."""
 
     def __init__(self, settings: RecorderSettings) -> None:
         self._settings = settings
-        self._builder = Builder(settings)
+        self._builder = Builder(settings.builder_command, tidies=settings.index == 0, rule=settings.build_rule)
         self._copiers: dict[str, RingCopier] = {}
         self._drained_at: dict[str, float] = {}
         self._failed_at: dict[str, float] = {}
@@ -175,7 +92,6 @@ class Recorder:
             self._attach()
             if self._settings.index == 0:
                 self._adopt_orphans()
-            self._builder.start()
             try:
                 while not stop(self._pause()):
                     self._turn()
@@ -234,6 +150,7 @@ class Recorder:
             copied += self._step(name, copier)
         if copied:
             self._busy_at = time.monotonic()
+        self._builder.turn()
         if time.monotonic() - self._status_at >= STATUS_SECONDS:
             self._attach()
             self._tell_status()
@@ -267,7 +184,7 @@ class Recorder:
         """Since when a ring has not been empty, or a closed segment not Parquet; the longest of all."""
         now = time.monotonic()
         behind = (now - self._drained_at[name] for name, copier in self._copiers.items() if copier.lag_bytes)
-        return max(*behind, self._builder.lag_seconds(time.time()), 0.0)
+        return max(*behind, self._builder.lag_seconds(), 0.0)
 
     def _tell_status(self) -> None:
         self._status_at = time.monotonic()
@@ -279,6 +196,7 @@ class Recorder:
             "lag_seconds": round(lag, 3),
             "rings": {name: self._ring_status(copier) for name, copier in self._copiers.items()},
             "segments_waiting": self._builder.waiting,
+            "builder": {"pid": self._builder.pid, "idle": self._builder.idle},
             "copied_bytes": self.copied_bytes,
             "rows_built": self._builder.rows,
             "malformed_frames": self._builder.malformed,
@@ -304,11 +222,10 @@ class Recorder:
 
     def _adjust_priority(self, lag: float) -> None:
         """Below the workers, unless the record falls behind: then beside them, where the system lets us."""
-        nice = 0 if lag > LATE_SECONDS else NICE
-        for thread in (threading.main_thread(), self._builder.thread):
-            with contextlib.suppress(PermissionError, ProcessLookupError):
-                if thread.native_id is not None and os.getpriority(os.PRIO_PROCESS, thread.native_id) != nice:
-                    os.setpriority(os.PRIO_PROCESS, thread.native_id, nice)
+        nice = 0 if lag > self._settings.build_rule.late else NICE
+        with contextlib.suppress(PermissionError):
+            if os.getpriority(os.PRIO_PROCESS, 0) != nice:
+                os.setpriority(os.PRIO_PROCESS, 0, nice)
 
     # The end.
 

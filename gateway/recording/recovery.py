@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +20,12 @@ from pathlib import Path
 from gateway.core.errors import Conflict, RecordCorrupt, Unavailable
 from gateway.recording.copier import RingCopier, Rotation
 from gateway.recording.manifest import Manifest
-from gateway.recording.segments import LOCK_NAME
+from gateway.recording.segments import BUILDERS_LOCK_NAME, LOCK_NAME
 
 log = logging.getLogger(__name__)
+
+#: How long builders of recorders that were killed are awaited.
+BUILDER_EXIT_SECONDS = 10.0
 
 
 @dataclass
@@ -47,7 +51,7 @@ def recover(state_dir: Path, shm_dir: Path, database_url: str) -> RecoveryReport
             try:
                 for path in sorted(shm_dir.glob("*.ring")):
                     _recover_ring(path, segments, manifest, report)
-                report.orphans_removed = _remove_orphans(state_dir, manifest.files())
+                report.orphans_removed = remove_orphans(state_dir, manifest)
             finally:
                 manifest.close()
         _write_report(state_dir / "run", report)
@@ -63,11 +67,28 @@ def _alone(segments: Path) -> Iterator[None]:
     fd = os.open(segments / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        with _no_builders(segments):
+            yield
     except BlockingIOError as problem:
         raise Conflict(f"a recorder is at work in {segments}", hint="stop it before recovering") from problem
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def _no_builders(segments: Path) -> Iterator[None]:
+    # Builders die with their recorders, but one under SCHED_IDLE may have to wait for the CPU to do so.
+    until = time.monotonic() + BUILDER_EXIT_SECONDS
+    with open(segments / BUILDERS_LOCK_NAME, "ab") as lock:
+        while True:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+        yield
 
 
 def _recover_ring(path: Path, segments: Path, manifest: Manifest, report: RecoveryReport) -> None:
@@ -102,13 +123,17 @@ def _keep_damaged(path: Path, segments: Path, problem: RecordCorrupt, report: Re
     report.damaged_rings.append(path.stem)
 
 
-def _remove_orphans(state_dir: Path, known: set[str]) -> int:
-    removed = 0
-    for path in (state_dir / "log").glob("model=*/date=*/*.parquet"):
-        if str(path.relative_to(state_dir)) not in known:
-            path.unlink()
-            removed += 1
-    return removed
+def remove_orphans(state_dir: Path, manifest: Manifest, names: str = "*.parquet") -> int:
+    """Delete Parquet files that the manifest does not list; returns how many.
+
+    ``names`` matches file names. Nobody may be making such a file meanwhile. Raises OSError, Unavailable.
+    """
+    found = list((state_dir / "log").glob(f"model=*/date=*/{names}"))
+    known = manifest.files() if found else set()
+    orphans = [path for path in found if str(path.relative_to(state_dir)) not in known]
+    for path in orphans:
+        path.unlink()
+    return len(orphans)
 
 
 def _write_report(run: Path, report: RecoveryReport) -> None:

@@ -37,6 +37,8 @@ _HEADER = struct.Struct("<8sII16sQqQ64sI4x")  # magic format header_bytes epoch 
 _SUFFIX = ".seg"
 #: Recorders hold a shared lock of this file in the segments' folder, recovery an exclusive one.
 LOCK_NAME = ".lock"
+#: Builder i holds byte i of this file exclusively, for as long as it lives; recovery all of it.
+BUILDERS_LOCK_NAME = ".builders"
 assert _HEADER.size == HEADER_BYTES
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from gateway.process.builder import command_line
+from gateway.recording.builder import BuilderCommand
 from gateway.recording.copier import RingCopier, Rotation
 from gateway.recording.manifest import Manifest, sqlite_url
 from gateway.recording.moment import Place, read_moment
@@ -61,6 +63,16 @@ class RecordPlace:
         while copier.step():
             pass
         copier.close()
+
+    def builder_command(self, fault: str = "", *, index: int = 0, idle: bool | None = False) -> BuilderCommand:
+        """How a builder of this place is started, with a fault of ``faulty_builder``; None: as idle as it is asked."""
+
+        def command(asked: bool) -> list[str]:
+            real = command_line(self.state_dir, self.database_url, index, asked if idle is None else idle)
+            python, module, _, *arguments = real
+            return [python, module, "tests.unit.recording.faulty_builder", fault, *arguments] if fault else real
+
+        return command
 
     def build(self) -> int:
         """Every segment becomes Parquet; the rows that did."""

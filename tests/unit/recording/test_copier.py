@@ -1,7 +1,9 @@
 """Ring → segments: at once, in order, and given free in the ring only when it is in the file."""
 
+import errno
 import os
 import struct
+from contextlib import contextmanager
 
 import pytest
 
@@ -211,21 +213,75 @@ def synced_gone(record):
     return segments_of(record)[0].path.name
 
 
-def test_after_a_failed_sync_nothing_is_promised_any_more(record, monkeypatch):
-    copier = record.copier()
-    record.commit(range(1))
-    copier.step()
-
-    def fail(self):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(SegmentWriter, "sync", fail)
+def want_sync_of_all(record):
     record.writer.want_sync_for_test(record.writer.head_position - 1)
+
+
+@contextmanager
+def broken_disk():
+    def fail(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentWriter, "sync", fail)
+        yield
+
+
+def test_after_a_failed_sync_nothing_is_promised_any_more_and_whoever_waits_is_told(record, caplog):
+    bell = os.eventfd(0, os.EFD_NONBLOCK)
+    copier = record.copier(doorbell=bell)
+    (lost,) = record.commit(range(1))
     copier.step()
-    monkeypatch.undo()
+    want_sync_of_all(record)
+    with broken_disk():
+        copier.step()
+    assert struct.unpack("<Q", os.read(bell, 8)) == (1,)
+    (later,) = record.commit(range(1, 2))
+    want_sync_of_all(record)
     copier.step()
     assert copier.sync_broken
+    assert not copier.wants_sync
     assert record.writer.synced == -1
+    assert all(record.writer.left_out_of_sync_for_test(seq) for seq in (lost, later))
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "ring w0: [Errno 5] Input/output error; requests of models with durability fsync are refused "
+        "until this recorder is restarted"
+    ]
+    os.close(bell)
+
+
+def test_a_restarted_recorder_that_can_sync_promises_what_it_copied_itself(record):
+    first = record.copier()
+    (lost,) = record.commit(range(1))
+    first.step()
+    want_sync_of_all(record)
+    with broken_disk():
+        first.step()
+    del first
+    (kept,) = record.commit(range(1, 2))
+    copier = record.copier()
+    copier.step()
+    assert record.writer.synced >= kept
+    assert record.writer.left_out_of_sync_for_test(lost)
+    assert not record.writer.left_out_of_sync_for_test(kept)
+    copier.close()
+    assert record.numbers() == each_once(range(2))
+
+
+def test_a_restarted_recorder_that_cannot_sync_either_leaves_the_failure_told(record):
+    first = record.copier()
+    (lost,) = record.commit(range(1))
+    first.step()
+    want_sync_of_all(record)
+    with broken_disk():
+        first.step()
+        del first
+        (also_lost,) = record.commit(range(1, 2))
+        copier = record.copier()
+        copier.step()
+    assert copier.sync_broken
+    assert record.writer.synced == -1
+    assert all(record.writer.left_out_of_sync_for_test(seq) for seq in (lost, also_lost))
 
 
 def test_a_ring_torn_by_a_power_failure_is_copied_up_to_the_damage(record):

@@ -8,21 +8,25 @@ import time
 import pytest
 
 from gateway._fast.record_ring import RingWriter
-from gateway.core.errors import RecordCorrupt, Unavailable
+from gateway.core.errors import RecordCorrupt
 from gateway.recording import recorder as recorder_module
+from gateway.recording.build_queue import BuildRule
 from gateway.recording.copier import RingCopier, Rotation
-from gateway.recording.manifest import Manifest
 from gateway.recording.recorder import Recorder, RecorderSettings
 from tests.fast.record_makers import commit_numbers, mlp_ring
 from tests.unit.recording.record_places import each_once
 
 
-def settings_of(record, **options):
-    given = {"rings": ("w0",), "rotation": Rotation(size=1), "index": 0}
-    return RecorderSettings(record.state_dir, record.shm_dir, record.database_url, **(given | options))
+QUICK = BuildRule(retry=0.001)
 
 
-def run_until(recorder, condition, turns=2000):
+def settings_of(record, *, fault="", index=0, **options):
+    given = {"rings": ("w0",), "rotation": Rotation(size=1), "index": index}
+    command = record.builder_command(fault, index=index)
+    return RecorderSettings(record.state_dir, record.shm_dir, record.database_url, command, **(given | options))
+
+
+def run_until(recorder, condition, turns=10_000):
     """Run the recorder until ``condition()`` holds between two turns, then let it end."""
     left = iter(range(turns))
 
@@ -34,6 +38,10 @@ def run_until(recorder, condition, turns=2000):
         return False
 
     recorder.run(stop)
+
+
+def has_status(record):
+    return (record.state_dir / "run" / "recorder-0.json").exists()
 
 
 def status(record, index=0):
@@ -68,7 +76,7 @@ def test_a_ring_that_comes_later_is_found(record, monkeypatch):
         if not late:
             late.append(mlp_ring(record.shm_dir, "w1"))
             commit_numbers(*late[0], range(100, 103))
-        return "w1" in status(record)["rings"] if (record.state_dir / "run" / "recorder-0.json").exists() else False
+        return has_status(record) and "w1" in status(record)["rings"]
 
     run_until(recorder, found)
     assert record.numbers() == each_once(range(100, 103))
@@ -111,33 +119,20 @@ def test_a_full_disk_is_waited_out(record, monkeypatch):
     assert record.numbers() == each_once(range(5))
 
 
-def test_a_database_that_cannot_be_used_is_waited_out(record, monkeypatch):
-    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.001)
+def test_a_database_that_cannot_be_used_is_waited_out(record):
     record.commit(range(5))
-    consume, failures = Manifest.consume, []
-
-    def busy_twice(self, stretch):
-        if len(failures) < 2:
-            failures.append(1)
-            raise Unavailable("database is locked")
-        consume(self, stretch)
-
-    monkeypatch.setattr(Manifest, "consume", busy_twice)
-    run_until(Recorder(settings_of(record)), lambda: bool(record.listed_parts()))
-    assert status(record)["failures"] == 2
+    recorder = Recorder(settings_of(record, fault="busy-twice", build_rule=QUICK))
+    run_until(recorder, lambda: bool(record.listed_parts()))
+    assert (status(record)["failures"], "database is locked" in status(record)["last_failure"]) == (2, True)
     assert record.numbers() == each_once(range(5))
 
 
 def test_a_database_that_never_works_leaves_the_rows_in_segments(record, monkeypatch):
-    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(recorder_module, "STATUS_SECONDS", 0.0)
     monkeypatch.setattr(recorder_module, "BUILD_SECONDS", 0.05)
     record.commit(range(5))
-
-    def broken(self, stretch):
-        raise Unavailable("database is locked")
-
-    monkeypatch.setattr(Manifest, "consume", broken)
-    Recorder(settings_of(record)).run(lambda seconds: True)
+    recorder = Recorder(settings_of(record, fault="busy", build_rule=QUICK))
+    run_until(recorder, lambda: has_status(record) and status(record)["failures"] >= 3)
     assert status(record)["segments_waiting"] == 1
     record.ring_path.unlink()
     assert record.numbers() == each_once(range(5))
@@ -180,12 +175,26 @@ def test_it_looks_more_often_while_somebody_waits_for_the_disk(record):
 def test_its_lag_is_told_and_makes_it_more_important(record, monkeypatch):
     asked = []
     monkeypatch.setattr(os, "getpriority", lambda which, who: 5)
-    monkeypatch.setattr(os, "setpriority", lambda which, who, nice: asked.append(nice))
+    monkeypatch.setattr(os, "setpriority", lambda which, who, nice: asked.append((which, who, nice)))
     recorder = Recorder(settings_of(record))
-    monkeypatch.setattr(recorder, "lag_seconds", lambda: recorder_module.LATE_SECONDS + 1)
+    late = BuildRule().late
+    monkeypatch.setattr(recorder, "lag_seconds", lambda: late + 1)
     recorder.run(lambda seconds: True)
-    assert set(asked) == {0}
-    assert status(record)["lag_seconds"] == recorder_module.LATE_SECONDS + 1
+    assert set(asked) == {(os.PRIO_PROCESS, 0, 0)}
+    assert status(record)["lag_seconds"] == late + 1
+
+
+def test_who_may_not_become_more_important_goes_on_as_it_is(record, monkeypatch):
+    def refused(which, who, nice):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "getpriority", lambda which, who: 5)
+    monkeypatch.setattr(os, "setpriority", refused)
+    recorder = Recorder(settings_of(record))
+    monkeypatch.setattr(recorder, "lag_seconds", lambda: BuildRule().late + 1)
+    record.commit(range(3))
+    recorder.run(lambda seconds: True)
+    assert record.numbers() == each_once(range(3))
 
 
 def test_everything_arrives_once_under_a_writer_that_never_pauses(record, monkeypatch):
