@@ -79,7 +79,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory in MiB: in all, and the part that is shared memory (the record's ring)."""
+    """Resident memory in MB: in all, and the part that is shared memory (the record's ring)."""
 
     resident: float
     shared: float
@@ -88,7 +88,7 @@ class Memory:
 def parse_memory(status: str) -> Memory:
     """Read VmRSS and RssShmem of ``/proc/<pid>/status``."""
     fields = {name: rest.split() for name, _, rest in (line.partition(":") for line in status.splitlines())}
-    return Memory(int(fields["VmRSS"][0]) / 1024, int(fields["RssShmem"][0]) / 1024)
+    return Memory(int(fields["VmRSS"][0]) * 1024 / 1e6, int(fields["RssShmem"][0]) * 1024 / 1e6)
 
 
 def memory_of(pid: int) -> Memory:

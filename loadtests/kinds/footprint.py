@@ -29,9 +29,9 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
             baseline.append(proc_stat.memory_of(server.workers[0]).resident)
     findings.figures = {
         "ready_seconds": Figure.of(ready, "s"),
-        "worker_mib": Figure.of((found.resident for found in memory), "MiB"),
-        "worker_shared_mib": Figure.of((found.shared for found in memory), "MiB"),
-        "baseline_mib": Figure.of(baseline, "MiB"),
+        "worker_mb": Figure.of((found.resident for found in memory), "MB"),
+        "worker_shared_mb": Figure.of((found.shared for found in memory), "MB"),
+        "baseline_mb": Figure.of(baseline, "MB"),
     }
     return findings
 

@@ -15,8 +15,6 @@ from loadtests.rounds import Figure, Round
 from loadtests.scenario import Scenario
 
 OPEN_STREAMS = 64
-#: The neighbours' generators share the client's CPU with the small client and must not delay it.
-NEIGHBOUR_NICE = 15
 
 
 def run(scenario: Scenario, bench: Bench) -> Findings:
@@ -70,7 +68,8 @@ def _busy(clients: list[Client], seconds: float) -> Iterator[list[LoadOutcome]]:
     outcomes: list[LoadOutcome] = []
 
     def press(client: Client) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NEIGHBOUR_NICE)
+        # The neighbours' generators share the client's CPU with the small client and must not delay it.
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         outcomes.append(client.run(seconds))
 
     threads = [threading.Thread(target=press, args=(client,)) for client in clients]

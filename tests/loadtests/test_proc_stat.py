@@ -71,9 +71,9 @@ class TestMachine:
 
 
 class TestMemory:
-    def test_resident_and_shared_are_in_mib(self):
-        memory = proc_stat.parse_memory("Name:\tx\nVmRSS:\t  133120 kB\nRssAnon:\t 1 kB\nRssShmem:\t   65536 kB\n")
-        assert memory == proc_stat.Memory(resident=130.0, shared=64.0)
+    def test_resident_and_shared_are_in_mb(self):
+        memory = proc_stat.parse_memory("Name:\tx\nVmRSS:\t  125000 kB\nRssAnon:\t 1 kB\nRssShmem:\t   31250 kB\n")
+        assert memory == proc_stat.Memory(resident=128.0, shared=32.0)
 
     def test_own_memory_is_read(self):
         assert proc_stat.memory_of(os.getpid()).resident > 1
