@@ -122,8 +122,23 @@ cdef struct PlanOutput:
     int64_t width                      # elements of one row
     bint sparse                        # has elements that only a hit sets, so zeroed before a run
 
-cdef struct Registers                  # of a block; defined in feature_plan.pyx
-cdef struct Block
+
+# --- what a run keeps on its stack
+
+cdef struct Registers:
+    # The present value of a block of rows; which of the three is live follows from the step table.
+    double[BLOCK_ROWS] number
+    int64_t[BLOCK_ROWS] integer
+    Span[BLOCK_ROWS] text
+
+cdef struct Block:
+    int64_t first                      # row of the batch
+    int rows
+    int column
+    RowError* errors                   # borrowed from the caller of run: of its first row
+    int64_t failed                     # rows of the batch so far
+
+
 cdef class Borrowed
 
 cdef class FeaturePlan:

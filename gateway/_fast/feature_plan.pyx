@@ -53,19 +53,6 @@ cdef enum:
 cdef double INT64_BOUND = 9223372036854775808.0
 cdef double TWO_PI = 6.283185307179586
 
-cdef struct Registers:
-    # The present value of a block of rows; which of the three is live follows from the step table.
-    double[BLOCK_ROWS] number
-    int64_t[BLOCK_ROWS] integer
-    Span[BLOCK_ROWS] text
-
-cdef struct Block:
-    int64_t first                        # row of the batch
-    int rows
-    int column
-    RowError* errors                     # of its first row
-    int64_t failed                       # rows of the batch so far
-
 ctypedef fused narrow_integer:
     int8_t
     int16_t
