@@ -162,6 +162,7 @@ class RunningGateway:
     def _remember(self, runtime: dict) -> None:
         pids = [runtime["supervisor"], runtime["control"]]
         pids += [place["pid"] for role in ("workers", "recorders", "scorers") for place in runtime[role]]
+        pids += [child for place in runtime["recorders"] for child in _children_of(place["pid"])]  # builders
         for pid in filter(None, pids):
             if pid not in self._seen:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -227,6 +228,13 @@ class RunningGateway:
             process.kill()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.runtime().get("shm", self.state_dir / "shm"))
+
+
+def _children_of(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""A builder in which something goes wrong: ``python -m tests.unit.recording.faulty_builder FAULT [builder's arguments]``.
+"""A builder in which something goes wrong: ``python -m tests.unit.recording.faulty_builder FAULT [its arguments]``.
 
 Faults: ``busy-twice``, ``busy`` (the database), ``crash:TEXT`` and ``crash-after:TEXT`` (SIGSEGV over the segment whose
 name has that text, before or after all was done), ``raise:TEXT`` (an exception that nobody expects), ``deaf`` (takes

@@ -96,7 +96,7 @@ def test_a_database_that_cannot_be_opened_is_told_and_opened_later(record, monke
 
 
 def test_what_is_no_order_is_refused(orders):
-    with pytest.raises(InvalidRequest, match="'part-1.parquet' is no order"):
+    with pytest.raises(InvalidRequest, match=r"'part-1\.parquet' is no order"):
         orders.carry_out("part-1.parquet")
 
 

@@ -16,7 +16,6 @@ from gateway.recording.recorder import Recorder, RecorderSettings
 from tests.fast.record_makers import commit_numbers, mlp_ring
 from tests.unit.recording.record_places import each_once
 
-
 QUICK = BuildRule(retry=0.001)
 
 
