@@ -67,7 +67,7 @@ class Pipeline(ExchangeSink):
     def completed(self, jobs: Sequence[Any]) -> None:
         """Jobs that lanes have finished, in any order."""
     def release_synced(self) -> None:
-        """Answer the exchanges whose frames have reached the disk."""
+        """Answer the exchanges whose frames have reached the disk, and those whose frames may never."""
     def expire(self, now_ns: int) -> None:
         """Fail what has waited past its deadline, or was cancelled, behind a lane that is still busy."""
     def flush_ports(self) -> None:

@@ -23,7 +23,8 @@ from gateway._fast.served cimport DURABILITY_FSYNC, assign
 from gateway._fast.tensor_binding cimport InputTable
 
 from gateway.core.errors import (
-    Cancelled, Draining, InternalError, ModelNotFound, ModelNotReady, Overloaded, VersionNotFound,
+    Cancelled, Draining, InternalError, ModelNotFound, ModelNotReady, Overloaded, RecordNotSynced,
+    VersionNotFound,
 )
 
 log = logging.getLogger("gateway.pipeline")
@@ -426,17 +427,23 @@ cdef class Pipeline(ExchangeSink):
         return 0
 
     def release_synced(self):
-        """Answer the exchanges whose frames have reached the disk."""
+        """Answer the exchanges whose frames have reached the disk, and those whose frames may never."""
         cdef int64_t synced = self.ring.synced_seq()
+        cdef Exchange exchange
         cdef list released
         cdef Py_ssize_t n = 0
-        while n < len(self.unsynced) and (<Exchange>self.unsynced[n]).seq <= synced:
+        for exchange in self.unsynced:
+            if self.ring.left_out_of_sync(exchange.seq):
+                exchange.fail(not_synced(<ServedVersion>exchange.version))
+            elif exchange.seq <= synced:
+                exchange.record_state = RECORD_SYNCED
+            else:
+                break
             n += 1
         released = self.unsynced[:n]
         del self.unsynced[:n]
         for exchange in released:
-            (<Exchange>exchange).record_state = RECORD_SYNCED
-            self.release(<Exchange>exchange)
+            self.release(exchange)
 
     def expire(self, int64_t now_ns):
         """Fail what has waited past its deadline, or was cancelled, behind a lane that is still busy."""
@@ -464,6 +471,13 @@ cdef class Pipeline(ExchangeSink):
 
     def __repr__(self):
         return f"<Pipeline snapshot={self.snapshot} in_flight={self.in_flight} ready={len(self.ready)}>"
+
+
+cdef object not_synced(ServedVersion version):
+    return RecordNotSynced(
+        f"Request for model '{version.model}' version {version.version}: the prediction was made and its record is in"
+        " the ring, but it could not be brought to disk, and this model's durability is fsync",
+        hint="retry on another server; this one syncs again once its disk is well and its recorder was restarted")
 
 
 cdef int log_bug(Exchange exchange) except -1:

@@ -44,8 +44,11 @@ cdef struct RingHeader:
     uint64_t sync_wanted         # somebody waits for the frames before this position to be on disk
     uint64_t marks[RING_MARKS]   # positions of frames, about capacity/8 apart: where a late reader can begin
     # the recorder's
-    uint64_t synced              # frames before this position are on disk
-    uint64_t padding_b[7]
+    uint64_t synced              # frames before this position are on disk, but for those of the next two words
+    uint64_t unsynced_from       # frames from here …
+    uint64_t unsynced_to         # … to here may never get there: a sync of them failed. RING_NO_FRAME while no later
+                                 # recorder has synced; equal = no sync has failed
+    uint64_t padding_b[5]
     RingCursor cursors[RING_READERS]
 
 cdef class RingMap:
@@ -83,6 +86,9 @@ cdef class RingWriter:
     ) except? -2
     # The newest sequence on disk: frames with seq <= it survive a power failure. -1 = none.
     cdef int64_t synced_seq(self) noexcept
+    # Whether a failed sync has left out the frame at `seq`. Asked after synced_seq, it is right about every sequence
+    # that synced_seq covers: a recorder says what its predecessor left out before it says that it has synced.
+    cdef bint left_out_of_sync(self, int64_t seq) noexcept
     # Ask the recorder to bring `seq` to disk (durability fsync).
     cdef int want_sync(self, int64_t seq) noexcept
     # `n` exchanges were answered without a frame. A gap frame tells so when there is room again.

@@ -60,6 +60,7 @@ class RingWriter:
     ) -> int:
         """Commit one exchange ``count`` times, each under its own prediction id; returns how many found room."""
     def note_unlogged_for_test(self, n: int) -> None: ...
+    def left_out_of_sync_for_test(self, seq: int) -> bool: ...
     def want_sync_for_test(self, seq: int) -> None: ...
     def tear_for_test(self, half_written: bytes) -> None:
         """Leave what a writer killed in mid-frame leaves."""
@@ -93,6 +94,10 @@ class RingReader:
         """Whether what comes next has already been overwritten."""
     def publish_synced(self, position: int) -> None:
         """Frames before ``position`` are on disk (the recorder says so after fdatasync)."""
+    def publish_sync_failed(self) -> None:
+        """What is not synced by now may never be, and nothing that comes later either, until ``end_sync_failure``."""
+    def end_sync_failure(self, position: int) -> None:
+        """Frames from ``position`` on can be synced again; to be said before ``publish_synced`` covers any of them."""
     @property
     def path(self) -> str: ...
     @property
@@ -119,6 +124,9 @@ class RingReader:
         """Somebody waits for the frames before this position to be on disk."""
     @property
     def synced(self) -> int: ...
+    @property
+    def sync_failed(self) -> bool:
+        """Whether a sync has failed, and no later recorder has synced since."""
     @property
     def skipped(self) -> int:
         """Exchanges that were overwritten before this reader came to them."""

@@ -316,6 +316,10 @@ cdef class RingWriter:
     cdef int64_t synced_seq(self) noexcept:
         return <int64_t>load_acquire(&self.map.header.synced) - 1
 
+    cdef bint left_out_of_sync(self, int64_t seq) noexcept:
+        cdef uint64_t end = load_acquire(&self.map.header.unsynced_to)
+        return load_acquire(&self.map.header.unsynced_from) <= <uint64_t>seq < end
+
     cdef int want_sync(self, int64_t seq) noexcept:
         if <uint64_t>seq >= self.map.header.sync_wanted:
             store_release(&self.map.header.sync_wanted, <uint64_t>seq + 1)
@@ -373,6 +377,9 @@ cdef class RingWriter:
 
     def note_unlogged_for_test(self, n):
         self.note_unlogged(n)
+
+    def left_out_of_sync_for_test(self, seq):
+        return self.left_out_of_sync(seq)
 
     def want_sync_for_test(self, seq):
         self.want_sync(seq)
@@ -595,6 +602,18 @@ cdef class RingReader:
         """Frames before ``position`` are on disk (the recorder says so after fdatasync)."""
         store_release(&self.map.header.synced, position)
 
+    def publish_sync_failed(self):
+        """What is not synced by now may never be, and nothing that comes later either, until ``end_sync_failure``."""
+        cdef RingHeader* header = self.map.header
+        # A second failure leaves the first one's beginning: a writer that was held up may still have to learn of it.
+        if header.unsynced_to == 0:
+            store_release(&header.unsynced_from, header.synced)
+        store_release(&header.unsynced_to, RING_NO_FRAME)
+
+    def end_sync_failure(self, uint64_t position):
+        """Frames from ``position`` on can be synced again; to be said before ``publish_synced`` covers any of them."""
+        store_release(&self.map.header.unsynced_to, position)
+
     @property
     def path(self):
         return self.map.path
@@ -636,6 +655,11 @@ cdef class RingReader:
     @property
     def synced(self):
         return load_acquire(&self.map.header.synced)
+
+    @property
+    def sync_failed(self):
+        """Whether a sync has failed, and no later recorder has synced since."""
+        return load_acquire(&self.map.header.unsynced_to) == RING_NO_FRAME
 
     @property
     def skipped(self):

@@ -199,6 +199,12 @@ class WorkerLost(Unavailable):
     code = "worker_lost"
 
 
+class RecordNotSynced(Unavailable):
+    """The disk failed under a record that had to be there before the reply; the prediction itself was made."""
+
+    code = "record_not_synced"
+
+
 class Quarantined(Unavailable):
     """The version crashed its workers and is held back."""
 

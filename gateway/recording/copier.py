@@ -51,9 +51,9 @@ class RingCopier:
         """Take the ring over where its last recorder left it.
 
         ``consumed`` and ``known`` tell of a stream's past (the manifest); ``on_closed`` gets every segment that will
-        not grow any more, those that are there already first; ``doorbell`` is an eventfd to ring after each sync;
-        ``on_frames`` is shown what was copied, and must not keep it;
-        ``verify`` checks every frame's CRC before it is copied (a ring that a power failure may have torn).
+        not grow any more, those that are there already first; ``doorbell`` is an eventfd to ring after each sync,
+        a failed one too; ``on_frames`` is shown what was copied, and must not keep it; ``verify`` checks every
+        frame's CRC before it is copied (a ring that a power failure may have torn).
         Raises Conflict where another recorder has the ring, Unavailable, RecordCorrupt.
         """
         self.name = ring_path.stem
@@ -72,6 +72,7 @@ class RingCopier:
         self._unsynced: list[Path] = []
         self.sync_broken = False
         self._resume(consumed(self.epoch))
+        self._began_at = self._reader.position
 
     # Where the last recorder stopped.
 
@@ -146,11 +147,22 @@ class RingCopier:
         except OSError as problem:
             # The kernel may have dropped the pages that it could not write, and would call the next sync a success.
             self.sync_broken = True
-            log.error("ring %s: %s; nothing is promised to be on disk until a restart", self.name, problem)
-            return
-        self._reader.publish_synced(position)
+            self._reader.publish_sync_failed()
+            log.error(
+                "ring %s: %s; requests of models with durability fsync are refused until this recorder is restarted",
+                self.name,
+                problem,
+            )
+        else:
+            self._publish_synced(position)
         if self._doorbell is not None:
             os.write(self._doorbell, (1).to_bytes(8, "little"))
+
+    def _publish_synced(self, position: int) -> None:
+        if self._reader.sync_failed:
+            # Only our own segments count: of our predecessor's, for the same reason, no sync tells anything any more.
+            self._reader.end_sync_failure(self._began_at)
+        self._reader.publish_synced(position)
 
     def _sync(self) -> None:
         for path in self._unsynced:

@@ -66,6 +66,7 @@ WIRE_STATUS: dict[str, WireStatus] = {
     "unavailable": WireStatus(503, UNAVAILABLE),
     "model_not_ready": WireStatus(503, UNAVAILABLE),
     "worker_lost": WireStatus(503, UNAVAILABLE),
+    "record_not_synced": WireStatus(503, UNAVAILABLE),
     "quarantined": WireStatus(503, UNAVAILABLE),
     # ours, or the model's
     "inference_failed": WireStatus(500, INTERNAL),

@@ -16,6 +16,7 @@ from gateway.core.errors import (
     ModelNotFound,
     ModelNotReady,
     Overloaded,
+    RecordNotSynced,
     TensorMismatch,
     VersionNotFound,
 )
@@ -494,6 +495,52 @@ def test_fsync_holds_errors_too_and_passes_what_has_no_frame(tmp_path, root):
     worker.step()
     assert failed.record_state == SYNCED
     assert worker.pipeline.awaiting_sync == 0
+
+
+def test_after_a_failed_sync_what_waits_and_what_comes_is_refused_and_its_record_stays(small_worker):
+    worker = small_worker(m={"recording": {"durability": "fsync"}})
+    on_disk, waiting = [worker.submit(ask(i)) for i in range(2)]
+    worker.step()
+    worker.recorder.publish_synced(waiting.ring_seq)
+    worker.recorder.publish_sync_failed()
+    worker.step()
+    later = worker.submit(ask(2))
+    wrong = worker.submit(request("m", x=np.ones((1, 3), F32)))
+    worker.run()
+    assert worker.port.sent == [on_disk, waiting, wrong, later]
+    assert worker.pipeline.awaiting_sync == worker.pipeline.in_flight == 0
+    assert answer_to(on_disk) == 0
+    assert [exchange.record_state for exchange in worker.port.sent] == [SYNCED, COMMITTED, COMMITTED, COMMITTED]
+    for refused in (waiting, later):
+        assert isinstance(refused.error, RecordNotSynced)
+        assert "model 'm' version 1: the prediction was made and its record is in the ring" in str(refused.error)
+        assert "retry on another server" in str(refused.error)
+    assert isinstance(wrong.error, TensorMismatch), "the caller's own mistake is what helps the caller"
+    assert [frame.fields["status"] for frame in worker.frames()] == [0, 0, 3, 0]
+
+
+def test_a_failed_sync_concerns_only_models_that_wait_for_the_disk(small_worker):
+    worker = small_worker()
+    worker.recorder.publish_sync_failed()
+    (exchange,) = worker.answers([ask(1)])
+    assert (answer_to(exchange), exchange.record_state) == (2, COMMITTED)
+
+
+def test_what_a_failed_sync_left_out_is_not_called_synced_by_a_later_one(small_worker):
+    worker = small_worker(m={"recording": {"durability": "fsync"}})
+    left_out = worker.submit(ask(0))
+    worker.step()
+    # Failed, restarted and synced again before the worker looks.
+    worker.recorder.publish_sync_failed()
+    worker.recorder.end_sync_failure(worker.ring.head_position)
+    worker.recorder.publish_synced(worker.ring.head_position)
+    synced = worker.submit(ask(1))
+    worker.step()
+    assert worker.port.sent == [left_out]
+    assert isinstance(left_out.error, RecordNotSynced)
+    worker.recorder.publish_synced(worker.ring.head_position)
+    worker.step()
+    assert (answer_to(synced), synced.record_state) == (2, SYNCED)
 
 
 def test_nothing_is_recorded_where_recording_is_off(small_worker):

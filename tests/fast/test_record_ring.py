@@ -425,6 +425,37 @@ def test_synced_is_what_the_recorder_says_and_wanted_what_the_writer_asks(tmp_pa
     assert writer.synced >= second
 
 
+def test_a_failed_sync_leaves_out_what_was_not_synced_and_what_comes_until_a_later_one(tmp_path):
+    writer, handle = mlp_ring(tmp_path)
+    recorder = RingReader(writer.path, RECORDER)
+
+    def left_out():
+        return [writer.left_out_of_sync_for_test(seq) for seq in seqs]
+
+    seqs = [writer.commit_for_test(mlp_exchange(n), handle) for n in range(2)]
+    assert (recorder.sync_failed, left_out()) == (False, [False, False])
+    recorder.publish_synced(seqs[1])
+    recorder.publish_sync_failed()
+    seqs.append(writer.commit_for_test(mlp_exchange(2), handle))
+    assert (recorder.sync_failed, left_out()) == (True, [False, True, True])
+    seqs.append(writer.commit_for_test(mlp_exchange(3), handle))
+    recorder.end_sync_failure(seqs[3])
+    recorder.publish_synced(writer.head_position)
+    assert (recorder.sync_failed, left_out()) == (False, [False, True, True, False])
+
+
+def test_a_second_failed_sync_does_not_forget_the_first(tmp_path):
+    writer, handle = mlp_ring(tmp_path)
+    recorder = RingReader(writer.path, RECORDER)
+    first = writer.commit_for_test(mlp_exchange(0), handle)
+    recorder.publish_sync_failed()
+    recorder.end_sync_failure(writer.head_position)
+    recorder.publish_synced(writer.head_position)
+    recorder.publish_sync_failed()
+    assert recorder.sync_failed
+    assert writer.left_out_of_sync_for_test(first), "a writer that was held up meanwhile must not call it synced"
+
+
 def test_readers_see_exactly_what_a_scan_of_the_file_sees(tmp_path):
     writer, handle = mlp_ring(tmp_path)
     commit_numbers(writer, handle, range(50))

@@ -60,6 +60,33 @@ def test_synced_replies_survive_kills_of_the_recorder_and_of_all(gateway):
     assert_record_is_whole(gateway, ledger, kills=1)
 
 
+def test_requests_that_wait_for_a_disk_that_fails_are_refused_until_the_recorder_is_restarted(gateway):
+    write_scaling(gateway.models / "patient" / "1", 3.0)
+    _set_recording(gateway, "patient", "durability: fsync")
+    gateway.start("--workers", "1")
+    segments = gateway.state_dir / "segments"
+    assert gateway.infer("m")[0] == 200
+    wait_until("a segment", lambda: any(segments.glob("*.seg")), 60)
+    # A segment is opened by its name for its first sync: without a free descriptor that fails, and writing does not.
+    recorder = gateway.pid_of("recorder")
+    _, hard = resource.prlimit(recorder, resource.RLIMIT_NOFILE)
+    resource.prlimit(recorder, resource.RLIMIT_NOFILE, (3, hard))
+    refused = [gateway.infer("patient") for _ in range(3)]
+    resource.prlimit(recorder, resource.RLIMIT_NOFILE, (hard, hard))
+    for status, headers, error in refused:
+        assert (status, headers["x-record-state"]) == (503, "committed")
+        assert "could not be brought to disk" in error
+    assert gateway.infer("patient")[0] == 503, "a later sync could not be believed"
+    assert gateway.infer("m")[0] == 200
+    gateway.wait_for_successor("recorder", gateway.kill("recorder"))
+    wait_until("syncing again", lambda: gateway.infer("patient")[0] == 200, 60)
+    status, headers, outputs = gateway.infer("patient")
+    assert (status, headers["x-record-state"], outputs[0]) == (200, "synced", 3.0)
+    ids = "', '".join(headers["x-prediction-id"] for _, headers, _ in refused)
+    rows = gateway.query(f"SELECT status FROM predictions WHERE prediction_id IN ('{ids}')")
+    assert rows == [{"status": "OK"}] * 3
+
+
 def test_while_the_record_is_full_replies_are_flagged_unlogged_and_the_gap_is_told(gateway):
     gateway.start("--workers", "1", "--ring-bytes", "1MiB")
     told = []

@@ -12,7 +12,7 @@ from gateway.core.errors import Conflict, RecordCorrupt
 from gateway.recording import copier as copier_module
 from gateway.recording.copier import Rotation
 from gateway.recording.segments import Segment, SegmentWriter, list_segments, segment_name
-from tests.fast.record_makers import MLP, commit_numbers
+from tests.fast.record_makers import MLP, commit_numbers, mlp_exchange
 from tests.unit.recording.record_places import RecordPlace, each_once
 from tests.unit.recording.test_segments import limited_to
 
@@ -213,6 +213,11 @@ def synced_gone(record):
     return segments_of(record)[0].path.name
 
 
+def commit_one(record, number):
+    """Returns its sequence."""
+    return record.writer.commit_for_test(mlp_exchange(number), record.handle)
+
+
 def want_sync_of_all(record):
     record.writer.want_sync_for_test(record.writer.head_position - 1)
 
@@ -230,13 +235,13 @@ def broken_disk():
 def test_after_a_failed_sync_nothing_is_promised_any_more_and_whoever_waits_is_told(record, caplog):
     bell = os.eventfd(0, os.EFD_NONBLOCK)
     copier = record.copier(doorbell=bell)
-    (lost,) = record.commit(range(1))
+    lost = commit_one(record, 0)
     copier.step()
     want_sync_of_all(record)
     with broken_disk():
         copier.step()
     assert struct.unpack("<Q", os.read(bell, 8)) == (1,)
-    (later,) = record.commit(range(1, 2))
+    later = commit_one(record, 1)
     want_sync_of_all(record)
     copier.step()
     assert copier.sync_broken
@@ -252,13 +257,13 @@ def test_after_a_failed_sync_nothing_is_promised_any_more_and_whoever_waits_is_t
 
 def test_a_restarted_recorder_that_can_sync_promises_what_it_copied_itself(record):
     first = record.copier()
-    (lost,) = record.commit(range(1))
+    lost = commit_one(record, 0)
     first.step()
     want_sync_of_all(record)
     with broken_disk():
         first.step()
-    del first
-    (kept,) = record.commit(range(1, 2))
+    first.close()
+    kept = commit_one(record, 1)
     copier = record.copier()
     copier.step()
     assert record.writer.synced >= kept
@@ -270,13 +275,13 @@ def test_a_restarted_recorder_that_can_sync_promises_what_it_copied_itself(recor
 
 def test_a_restarted_recorder_that_cannot_sync_either_leaves_the_failure_told(record):
     first = record.copier()
-    (lost,) = record.commit(range(1))
+    lost = commit_one(record, 0)
     first.step()
     want_sync_of_all(record)
     with broken_disk():
         first.step()
-        del first
-        (also_lost,) = record.commit(range(1, 2))
+        first.close()
+        also_lost = commit_one(record, 1)
         copier = record.copier()
         copier.step()
     assert copier.sync_broken
