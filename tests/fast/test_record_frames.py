@@ -210,6 +210,26 @@ def test_outputs_that_no_frame_could_hold_become_fingerprints(tmp_path):
     assert tensor.data == fingerprint(large) + (40_000).to_bytes(8, "little")
 
 
+@pytest.mark.parametrize(
+    ("each", "form"),
+    [
+        pytest.param((1 << 20) - 16, oracle.RAW, id="just fits"),
+        pytest.param((1 << 20) - 15, oracle.FINGERPRINT, id="not"),
+    ],
+)
+def test_outputs_past_two_mebibytes_become_fingerprints_however_large_the_ring(tmp_path, each, form):
+    writer = mlp_ring(tmp_path, capacity=16 << 20)[0]
+    specs = [TensorSpec(name, DataType.UINT8, (-1,)) for name in ("y", "z")]
+    handle = writer.register_schema("m", "1", "", [], specs)
+    contents = [os.urandom(each) for _ in specs]
+    outputs = [(spec.name, "UINT8", (each,), data) for spec, data in zip(specs, contents, strict=True)]
+    writer.commit_for_test(mlp_exchange(inputs=[], outputs=outputs), handle)
+    recorded = only_exchange(writer).outputs
+    assert [(tensor.form, tensor.shape) for tensor in recorded] == [(form, (each,))] * 2
+    whole = [fingerprint(data) + each.to_bytes(8, "little") for data in contents]
+    assert [tensor.data for tensor in recorded] == (contents if form == oracle.RAW else whole)
+
+
 def test_an_exchange_that_fits_in_no_way_is_not_committed(tmp_path):
     writer, handle = mlp_ring(tmp_path, capacity=1 << 16)
     many = [(f"input {n}", "UINT8", (1,), b"x") for n in range(1000)]
