@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -166,8 +167,8 @@ class RingCopier:
 
     def _sync(self) -> None:
         for path in self._unsynced:
-            # Gone: it is Parquet, which was synced before the segment went.
-            if path.exists():
+            # Gone, perhaps this very moment: it is Parquet, which was synced before the segment went.
+            with contextlib.suppress(FileNotFoundError):
                 sync_file(path)
         self._unsynced.clear()
         if self._segment is not None:

@@ -194,7 +194,12 @@ def test_frames_are_synced_when_somebody_waits_and_the_doorbell_rings(record):
 
 def test_a_sync_covers_closed_segments_and_those_of_the_last_recorder(record, monkeypatch):
     synced = []
-    monkeypatch.setattr(copier_module, "sync_file", synced.append)
+
+    def sync(path):
+        path.stat()
+        synced.append(path)
+
+    monkeypatch.setattr(copier_module, "sync_file", sync)
     first = record.copier()
     record.commit(range(1))
     first.step()
