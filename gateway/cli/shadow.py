@@ -10,6 +10,7 @@ import typer
 from gateway.cli.admin_client import AdminClient, on_gateway, segment
 from gateway.cli.models import tell_of_change
 from gateway.cli.output import AsJson, percent, show
+from gateway.core.snapshot_files import SnapshotFiles
 
 app = typer.Typer(help="Show copies of live requests to a candidate.", no_args_is_help=True)
 
@@ -62,14 +63,19 @@ def report(
     """Compare every shadow with the versions that answered: coverage, errors, run time, outputs.
 
     Read from the record, so it also works when the gateway is stopped. Requests count from the shadow's first on;
-    times are medians of a run.
+    times are medians of a run. A candidate that has not run yet is listed with zeros.
     """
     rows = _report(model, state_dir, last)
-    texts = [
-        {**row, "covered": percent(row["coverage"]), "agreement": percent(row["same"]) if row["compared"] else ""}
-        for row in rows
-    ]
-    show(rows if as_json else texts, _REPORT, as_json=as_json)
+    show(rows if as_json else [_words(row) for row in rows], _REPORT, as_json=as_json)
+
+
+def _words(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **row,
+        "covered": percent(row["coverage"]),
+        "agreement": percent(row["same"]) if row["compared"] else "",
+        "output": row["output"] if row["since"] is not None else "no rows yet",
+    }
 
 
 def _report(model: str, state_dir: Path, last: int) -> list[dict[str, Any]]:
@@ -79,20 +85,35 @@ def _report(model: str, state_dir: Path, last: int) -> list[dict[str, Any]]:
     from gateway.recording.query import ask  # noqa: PLC0415
 
     place = Place.of(state_dir)
-    name = "'" + model.replace("'", "''") + "'"
-    with ask(place, _COVERAGE.format(model=name)) as answer:
+    candidates = ", ".join(map(_quoted, _candidates(model, state_dir)))
+    with ask(place, _COVERAGE.format(model=_quoted(model), candidates=candidates)) as answer:
         coverage = list(answer.objects())
     rows = []
     for covered in coverage:
-        version = "'" + covered["version"].replace("'", "''") + "'"
-        with ask(place, _PAIRS.format(model=name, version=version, last=last)) as answer:
-            compared = compare_outputs((pair["primary"], pair["shadow"]) for pair in answer.objects())
+        compared = {}
+        if covered["pairs"]:
+            question = _PAIRS.format(model=_quoted(model), version=_quoted(covered["version"]), last=last)
+            with ask(place, question) as answer:
+                compared = compare_outputs((pair["primary"], pair["shadow"]) for pair in answer.objects())
         covered["coverage"] = covered["pairs"] / covered["requests"] if covered["requests"] else 0.0
         rows += [
             {**covered, "output": output, **_figures(comparison)}
             for output, comparison in (compared or {"": OutputComparison()}).items()
         ]
     return rows
+
+
+def _candidates(model: str, state_dir: Path) -> list[str]:
+    """The versions that shadow the model now, or did when the gateway was stopped."""
+    files = SnapshotFiles(state_dir)
+    number = files.newest()
+    models = files.read(number)["models"] if number else {}
+    return [shadow["version"] for shadow in models.get(model, {}).get("shadows", ())]
+
+
+def _quoted(text: str) -> str:
+    """As a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _figures(comparison: Any) -> dict[str, Any]:
@@ -107,13 +128,16 @@ def _figures(comparison: Any) -> dict[str, Any]:
 
 _COVERAGE = """
 WITH began AS (
-    SELECT version, min(ts) AS since FROM predictions WHERE model = {model} AND role = 'shadow' GROUP BY version
+    SELECT version, min(ts) AS since FROM (
+        SELECT version, ts FROM predictions WHERE model = {model} AND role = 'shadow'
+        UNION ALL SELECT unnest([{candidates}]::VARCHAR[]), NULL
+    ) GROUP BY version
 )
-SELECT began.version, began.since, count(*) AS requests, count(s.prediction_id) AS pairs,
+SELECT began.version, began.since, count(p.prediction_id) AS requests, count(s.prediction_id) AS pairs,
        count(*) FILTER (WHERE s.status <> 'OK') AS errors,
        median(p.infer_us) AS primary_us, median(s.infer_us) AS shadow_us
 FROM began
-JOIN predictions p ON p.model = {model} AND p.role = 'primary' AND p.status = 'OK' AND p.ts >= began.since
+LEFT JOIN predictions p ON p.model = {model} AND p.role = 'primary' AND p.status = 'OK' AND p.ts >= began.since
 LEFT JOIN predictions s ON s.prediction_id = p.prediction_id AND s.row = p.row AND s.role = 'shadow'
     AND s.version = began.version
 GROUP BY began.version, began.since ORDER BY began.version
