@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.builder")
 
+#: Below the workers, as the recorder usually is; one whose rings fill is not, and starts its builder all the same.
+NICE = 5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format=f"builder {given.index}: %(message)s")
     try:
+        os.nice(max(0, NICE - os.getpriority(os.PRIO_PROCESS, 0)))
         _leave_the_end_to(given.parent)
         answers = _answers_alone()
         with open(given.state_dir / "segments" / BUILDERS_LOCK_NAME, "ab") as lock:

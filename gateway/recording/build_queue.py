@@ -29,11 +29,14 @@ _SENT_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.
 class BuildRule:
     """When a builder is replaced, and how often a failure is tried again. Seconds."""
 
-    late: float = 5.0
-    """An idle builder that is behind by more than this gives way to one that gets its share of the CPU."""
-    quiet: float = 30.0
-    """That one leaves when nothing has waited for so long. Less than the age at which segments are closed: else light
-    steady traffic would keep it for ever."""
+    late: float = 30.0
+    """An idle builder that is behind by more than this gives way to one that gets its share of the CPU, which it takes
+    from the workers. Shorter bursts are built when they are over; until then segments are as good as parts."""
+    late_at_end: float = 3.0
+    """The same once the workers have gone: what keeps the idle one from the CPU then, it need not spare."""
+    quiet: float = 20.0
+    """The one with a share leaves when nothing has waited for so long. Together with ``late`` less than the age at which
+    segments are closed: else light steady traffic would keep it for ever."""
     retry: float = 0.25
     """After a failure: full disk, busy database. Doubled for each further builder that ended by itself."""
     longest_retry: float = 10.0
@@ -167,7 +170,7 @@ class BuildQueue:
     def _judge_urgency(self, now: float) -> None:
         if self._waiting:
             self._busy_at = now
-        if self.lag_seconds(now) > self._rule.late:
+        if self.lag_seconds(now) > (self._rule.late_at_end if self._ending else self._rule.late):
             self._urgent = True
         elif now - self._busy_at >= self._rule.quiet:
             self._urgent = False

@@ -32,7 +32,9 @@ IDLE_SECONDS = 0.05
 #: After a failed write.
 RETRY_SECONDS = 0.25
 STATUS_SECONDS = 1.0
-#: Below the workers; the child that builds is started with it, and is below even that as long as it keeps up.
+#: With rings behind by more than this the recorder is as important as a worker. Segments that wait do not make it so:
+#: it could do nothing about them.
+LATE_SECONDS = 5.0
 NICE = 5
 #: How long the end waits for Parquet; what is left stays in segments, which are as good.
 BUILD_SECONDS = 15.0
@@ -56,7 +58,6 @@ class RecorderSettings:
     on_frames: OnFrames | None = None
     """Shown all frames as they are copied: the exporter of spans."""
     build_rule: BuildRule = field(default_factory=BuildRule)
-    """Its ``late`` also says when the recorder is as important as a worker."""
 
     @property
     def segments(self) -> Path:
@@ -180,20 +181,23 @@ class Recorder:
             return SYNC_SECONDS
         return BUSY_SECONDS if time.monotonic() - self._busy_at < 1.0 else IDLE_SECONDS
 
-    def lag_seconds(self) -> float:
-        """Since when a ring has not been empty, or a closed segment not Parquet; the longest of all."""
+    def ring_lag_seconds(self) -> float:
+        """Since when a ring has not been empty; the longest of all."""
         now = time.monotonic()
         behind = (now - self._drained_at[name] for name, copier in self._copiers.items() if copier.lag_bytes)
-        return max(*behind, self._builder.lag_seconds(), 0.0)
+        return max(behind, default=0.0)
+
+    def lag_seconds(self) -> float:
+        """The same, or since when a closed segment has not been Parquet, if that is longer."""
+        return max(self.ring_lag_seconds(), self._builder.lag_seconds())
 
     def _tell_status(self) -> None:
         self._status_at = time.monotonic()
-        lag = self.lag_seconds()
-        self._adjust_priority(lag)
+        self._adjust_priority()
         status = {
             "pid": os.getpid(),
             "at": time.time(),
-            "lag_seconds": round(lag, 3),
+            "lag_seconds": round(self.lag_seconds(), 3),
             "rings": {name: self._ring_status(copier) for name, copier in self._copiers.items()},
             "segments_waiting": self._builder.waiting,
             "builder": {"pid": self._builder.pid, "idle": self._builder.idle},
@@ -220,9 +224,9 @@ class Recorder:
             "sync_broken": copier.sync_broken,
         }
 
-    def _adjust_priority(self, lag: float) -> None:
-        """Below the workers, unless the record falls behind: then beside them, where the system lets us."""
-        nice = 0 if lag > self._settings.build_rule.late else NICE
+    def _adjust_priority(self) -> None:
+        """Below the workers, unless the rings fill: then beside them, where the system lets us."""
+        nice = 0 if self.ring_lag_seconds() > LATE_SECONDS else NICE
         with contextlib.suppress(PermissionError):
             if os.getpriority(os.PRIO_PROCESS, 0) != nice:
                 os.setpriority(os.PRIO_PROCESS, 0, nice)

@@ -13,7 +13,7 @@ from supervised_tree import wait_until
 
 from gateway.core.errors import Conflict
 from gateway.process import builder as program
-from gateway.recording import recovery
+from gateway.recording import recorder, recovery
 from gateway.recording.build_queue import READY, TIDY, Answer
 from tests.unit.recording.record_places import RecordPlace, each_once
 
@@ -84,6 +84,14 @@ def test_only_its_recorder_ends_it(record, start):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         builder.send_signal(number)
     assert ask(builder, closed(record, range(5))) == Answer(rows=5)
+
+
+def test_it_is_below_the_workers_though_its_recorder_is_not_at_the_moment(start):
+    # One that is late takes CPU from the workers, but never as much as they have.
+    assert program.NICE == recorder.NICE
+    builder = start(idle=False)
+    assert words(builder) == READY
+    assert os.getpriority(os.PRIO_PROCESS, builder.pid) == max(program.NICE, os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def test_it_dies_with_its_recorder_though_it_is_busy_and_does_not_hear_that_there_are_no_more_orders(record):

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.recording.build_queue import TIDY, Answer, Ask, BuildQueue, BuildRule, End, PutAside, Start
+from gateway.recording.copier import Rotation
 from gateway.recording.segments import SegmentName, segment_name
 
-RULE = BuildRule(late=5.0, quiet=30.0, retry=0.25, longest_retry=10.0, faults=3)
+RULE = BuildRule(late=5.0, late_at_end=3.0, quiet=30.0, retry=0.25, longest_retry=10.0, faults=3)
 CRASH = -signal.SIGSEGV
 
 
@@ -193,9 +194,7 @@ def test_while_segments_keep_coming_the_builder_keeps_its_share():
 
 
 def test_light_steady_traffic_does_not_keep_its_share_for_ever():
-    from gateway.recording.copier import Rotation
-
-    assert BuildRule().quiet < Rotation().seconds - BuildRule().late
+    assert BuildRule().late + BuildRule().quiet < Rotation().seconds
 
 
 def test_a_builder_that_starts_at_the_end_has_a_share_and_keeps_it():
@@ -208,11 +207,13 @@ def test_a_builder_that_starts_at_the_end_has_a_share_and_keeps_it():
     assert queue.due(100.0) is None
 
 
-def test_one_that_is_idle_at_the_end_goes_on_until_it_is_late():
+def test_one_that_is_idle_at_the_end_goes_on_unless_it_is_late_which_it_is_sooner_then():
     queue = with_builder(queue_of(1))
-    queue.hurry()
     assert queue.due(0.0) == ask_for(1)
-    assert isinstance(queue.due(5.1), End)
+    assert queue.due(3.1) is None
+    queue.hurry()
+    assert queue.due(2.9) is None
+    assert isinstance(queue.due(3.1), End)
 
 
 # Builders that end by themselves.

@@ -171,16 +171,29 @@ def test_it_looks_more_often_while_somebody_waits_for_the_disk(record):
     assert pauses[0] == recorder_module.SYNC_SECONDS
 
 
-def test_its_lag_is_told_and_makes_it_more_important(record, monkeypatch):
+@pytest.fixture
+def niceties(monkeypatch):
+    """What the recorder, at nice 5, asks to be."""
     asked = []
-    monkeypatch.setattr(os, "getpriority", lambda which, who: 5)
+    monkeypatch.setattr(os, "getpriority", lambda which, who: recorder_module.NICE)
     monkeypatch.setattr(os, "setpriority", lambda which, who, nice: asked.append((which, who, nice)))
+    return asked
+
+
+def test_rings_that_fill_are_told_and_make_it_more_important(record, monkeypatch, niceties):
     recorder = Recorder(settings_of(record))
-    late = BuildRule().late
-    monkeypatch.setattr(recorder, "lag_seconds", lambda: late + 1)
+    monkeypatch.setattr(recorder, "ring_lag_seconds", lambda: recorder_module.LATE_SECONDS + 1)
     recorder.run(lambda seconds: True)
-    assert set(asked) == {(os.PRIO_PROCESS, 0, 0)}
-    assert status(record)["lag_seconds"] == late + 1
+    assert set(niceties) == {(os.PRIO_PROCESS, 0, 0)}
+    assert status(record)["lag_seconds"] == recorder_module.LATE_SECONDS + 1
+
+
+def test_segments_that_wait_are_told_but_do_not_make_it_more_important(record, monkeypatch, niceties):
+    recorder = Recorder(settings_of(record))
+    monkeypatch.setattr(recorder._builder, "lag_seconds", lambda: recorder_module.LATE_SECONDS + 1)
+    recorder.run(lambda seconds: True)
+    assert niceties == []
+    assert status(record)["lag_seconds"] == recorder_module.LATE_SECONDS + 1
 
 
 def test_who_may_not_become_more_important_goes_on_as_it_is(record, monkeypatch):
@@ -190,7 +203,7 @@ def test_who_may_not_become_more_important_goes_on_as_it_is(record, monkeypatch)
     monkeypatch.setattr(os, "getpriority", lambda which, who: 5)
     monkeypatch.setattr(os, "setpriority", refused)
     recorder = Recorder(settings_of(record))
-    monkeypatch.setattr(recorder, "lag_seconds", lambda: BuildRule().late + 1)
+    monkeypatch.setattr(recorder, "ring_lag_seconds", lambda: recorder_module.LATE_SECONDS + 1)
     record.commit(range(3))
     recorder.run(lambda seconds: True)
     assert record.numbers() == each_once(range(3))
