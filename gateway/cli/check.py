@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,10 +46,10 @@ def problems_of_loading(model: OfferedModel) -> list[Problem]:
     """What only loading shows: versions that do not load, and splits between versions that take other requests."""
     reports = probe(model, list(model.versions.values()))
     problems = [
-        Problem(f"{model.name}/{version}", "", line)
+        problem
         for version, report in reports.items()
         if not report["ok"]
-        for line in str(report["reason"]).replace(f"{model.path / version}/", "").splitlines()
+        for problem in _problems_of_report(model, version, report)
     ]
     sharing = sorted({*(model.spec.traffic.weights or ()), *(s.version for s in model.spec.shadows)}, key=version_key)
     loaded = [version for version in sharing if reports.get(version, {}).get("ok")]
@@ -56,6 +57,14 @@ def problems_of_loading(model: OfferedModel) -> list[Problem]:
         found = differences(loaded[0], reports[loaded[0]]["inputs"], version, reports[version]["inputs"])
         problems += [Problem(f"{model.name}/model.yaml", "traffic", line) for line in found]
     return problems
+
+
+def _problems_of_report(model: OfferedModel, version: str, report: Mapping[str, Any]) -> list[Problem]:
+    folder = f"{model.name}/{version}"
+    if "problems" in report:
+        return [Problem(f"{folder}/{it['file']}", it["path"], it["message"]) for it in report["problems"]]
+    reason = str(report["reason"]).replace(f"{model.path / version}/", "")
+    return [Problem(folder, "", line) for line in reason.splitlines()]
 
 
 def _summary(catalog: Catalog) -> str:

@@ -466,9 +466,9 @@ class Controller:
             raise _no_such_version(fresh, version)
         before = self.known.catalog.models.get(model)
         if before is None or before.problems:
-            return replace(fresh, versions={version: fresh.versions[version]}, broken={})
-        broken = {name: reason for name, reason in before.broken.items() if name != version}
-        return replace(before, versions={**before.versions, version: fresh.versions[version]}, broken=broken)
+            return replace(fresh, versions={version: fresh.versions[version]}, faults={})
+        faults = {name: fault for name, fault in before.faults.items() if name != version}
+        return replace(before, versions={**before.versions, version: fresh.versions[version]}, faults=faults)
 
     async def unload(self, actor: str, model: str, version: str | None = None, *, force: bool = False) -> Committed:
         """Serve a version, or the whole model, no longer. Requests that run are answered."""

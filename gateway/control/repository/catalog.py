@@ -19,7 +19,7 @@ from gateway.config.model import ModelSpec
 from gateway.config.spec import NAME
 from gateway.control.repository.external_data import check_stays_inside, external_data_files
 from gateway.control.repository.triton_config import TritonConfig, read_triton_config
-from gateway.core.errors import ConfigurationError, LoadFailed, ModelNotFound, Problem
+from gateway.core.errors import ConfigurationError, GatewayError, LoadFailed, ModelNotFound, Problem
 from gateway.core.version_order import version_key
 
 _NAME = re.compile(NAME)
@@ -51,12 +51,17 @@ class OfferedModel:
     path: Path
     spec: ModelSpec = field(default_factory=ModelSpec)
     versions: Mapping[str, OfferedVersion] = field(default_factory=dict)
-    #: Version → why it cannot be tried.
-    broken: Mapping[str, str] = field(default_factory=dict)
+    #: Version → what keeps it from being tried: LoadFailed, or ConfigurationError with every problem.
+    faults: Mapping[str, GatewayError] = field(default_factory=dict)
     #: What is wrong with the model as a whole; it is not served then.
     problems: tuple[Problem, ...] = ()
     #: Most rows of a run; None: as the specification says.
     max_rows: int | None = None
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Version → why it cannot be tried, in words."""
+        return {version: str(fault) for version, fault in self.faults.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,16 @@ class Catalog:
         found: list[Problem] = []
         for model in self.models.values():
             found += model.problems
-            for version, reason in model.broken.items():
-                found += [Problem(f"{model.name}/{version}", "", line) for line in reason.splitlines()]
+            for version, fault in model.faults.items():
+                found += _problems_of(fault, f"{model.name}/{version}")
         return found
+
+
+def _problems_of(fault: GatewayError, folder: str) -> list[Problem]:
+    """Its problems where it knows them one by one, else its words, as problems of the version's folder."""
+    if isinstance(fault, ConfigurationError):
+        return list(fault.problems)
+    return [Problem(folder, "", line) for line in str(fault).splitlines()]
 
 
 def read_catalog(models_dir: Path, skip: Path | None = None) -> Catalog:
@@ -110,16 +122,16 @@ def read_model(models_dir: Path, name: str) -> OfferedModel:
     except ConfigurationError as error:
         return OfferedModel(name, path, problems=_relative(error, models_dir).problems)
     versions: dict[str, OfferedVersion] = {}
-    broken: dict[str, str] = {}
+    faults: dict[str, GatewayError] = {}
     for version in folders:
         try:
             versions[version] = _read_version(models_dir, name, version, triton.model_file)
         except LoadFailed as error:
-            broken[version] = str(error)
+            faults[version] = error
         except ConfigurationError as error:
-            broken[version] = str(_relative(error, models_dir))
+            faults[version] = _relative(error, models_dir)
     max_rows = None if triton.max_batch_size is None else max(1, triton.max_batch_size)
-    return OfferedModel(name, path, spec, versions, broken, max_rows=max_rows)
+    return OfferedModel(name, path, spec, versions, faults, max_rows=max_rows)
 
 
 def _relative(error: ConfigurationError, models_dir: Path) -> ConfigurationError:

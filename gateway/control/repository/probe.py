@@ -13,10 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from gateway.config.model import ModelSpec
 from gateway.control.repository.catalog import OfferedModel, OfferedVersion
+from gateway.core.errors import ConfigurationError, GatewayError
 
 Report = dict[str, Any]
 
@@ -25,7 +27,11 @@ LOAD_SECONDS = 120.0
 
 
 def probe(model: OfferedModel, versions: Sequence[OfferedVersion]) -> dict[str, Report]:
-    """What loading each version gives: ``{"ok": true, "inputs": […], …}``, or ``ok`` false and a ``reason``. Blocks."""
+    """What loading each version gives: ``{"ok": true, "inputs": […], …}``, or ``ok`` false and a ``reason``. Blocks.
+
+    Where a file of the version is to blame, ``problems`` tells each one's ``file`` (in the version's folder), ``path``
+    in it and ``message``.
+    """
     waiting = [_entry(model.spec, offered) for offered in versions]
     reports: dict[str, Report] = {}
     while waiting:
@@ -88,13 +94,15 @@ def _how_it_ended(child: subprocess.CompletedProcess[bytes]) -> str:
 
 def main() -> None:
     """The child."""
-    from gateway.core.errors import GatewayError  # noqa: PLC0415 - the parent never loads what serves
+    # Here: the parent never loads what serves.
     from gateway.serving.loading import VersionEntry, describe, load_version  # noqa: PLC0415
 
     def load(entry: Report) -> Report:
         started = time.monotonic()
         try:
             loaded = load_version(VersionEntry.of(entry["model"], entry["document"], entry["version"]))
+        except ConfigurationError as error:
+            return describe(error, 0.0) | {"problems": [asdict(problem) for problem in error.problems]}
         except GatewayError as error:
             return describe(error, 0.0)
         return describe(loaded, (time.monotonic() - started) * 1e3)

@@ -348,6 +348,30 @@ def test_check_tells_every_problem_and_fails(tmp_path):
     assert "5 problem(s)" in told.err
 
 
+def test_check_says_where_in_features_yaml_each_mistake_is(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folders = ModelFolders(tmp_path / "models")
+    a_feature = "{column: a, steps: [{standard_scale: {mean: 0.0, skale: 1.0}}]}"
+    grammar = f"columns: {{a: flaot, b: float}}\noutputs: {{x: {{features: [b, {a_feature}]}}}}"
+    folders.version("m", "1", graph(onnx, columns=2), features_yaml=grammar)
+    meaning = "columns: {a: float}\noutputs: {x: {features: [a, c]}}"
+    folders.version("m", "2", graph(onnx, columns=2), features_yaml=meaning)
+    only_loading_shows = "columns: {a: float}\noutputs: {z: {features: [a]}}"
+    folders.version("m", "3", graph(onnx, columns=2), features_yaml=only_loading_shows)
+    told = gateway("check", folders.path, "--json")
+    assert [(row["file"], row["path"]) for row in told.rows] == [
+        ("m/1/features.yaml", "columns.a.type"),
+        ("m/1/features.yaml", "outputs.x.features.1.steps.0.standard_scale.skale"),
+        ("m/2/features.yaml", "outputs.x.features.1.column"),
+        ("m/3/features.yaml", "outputs.z"),
+        ("m/3/features.yaml", "outputs"),
+    ]
+    assert told.rows[2]["message"] == "no column is called 'c'; known are a"
+    assert not any("features.yaml" in row["message"] for row in told.rows)
+    lines = gateway("check", folders.path).out.splitlines()[1:]
+    assert [line.split()[:2] for line in lines] == [[row["file"], row["path"]] for row in told.rows]
+
+
 def test_check_passes_what_can_be_served(tmp_path):
     onnx = pytest.importorskip("onnx")
     folders = ModelFolders(tmp_path / "models")

@@ -62,8 +62,11 @@ def test_a_broken_version_hides_no_other(folders):
         "m/3: model.onnx is empty",
         "m/4: model.onnx is not an ONNX model, or is truncated",
     ]
-    assert all(problem.startswith("m/5: m/5/features.yaml: ") for problem in found[3:])
+    assert all(problem.startswith("m/5/features.yaml: ") for problem in found[3:])
     assert len(found) >= 5  # both mistakes in features.yaml
+    told = catalog.models["m"].broken
+    assert told["2"] == "model.onnx is missing"
+    assert told["5"].splitlines() == found[3:]
 
 
 def test_features_are_offered_as_json(folders):
