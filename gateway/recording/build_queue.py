@@ -1,7 +1,7 @@
 """Which segment is built next, and by what kind of builder. Pure: segments, answers, ends and the time in, actions out.
 
 There is one builder at a time, and one segment with it. It normally works only while nobody else wants the CPU; if the
-record falls behind because there is no such time, it is ended and one takes over that has a share like the recorder.
+record falls behind because there is no such time, it is ended and one takes over that has a share like the recorder's.
 Ending one at any moment loses nothing and doubles nothing (see ``consume_segment``), so that is how each is replaced.
 
 Nothing here knows of processes, pipes or files. Times are seconds of any monotonic clock.
@@ -35,7 +35,7 @@ class BuildRule:
     late_at_end: float = 3.0
     """The same once the workers have gone: what keeps the idle one from the CPU then, it need not spare."""
     quiet: float = 20.0
-    """The one with a share leaves when nothing has waited for so long. Together with ``late`` less than the age at which
+    """The one with a share leaves when nothing has waited for so long. With ``late`` that is less than the age at which
     segments are closed: else light steady traffic would keep it for ever."""
     retry: float = 0.25
     """After a failure: full disk, busy database. Doubled for each further builder that ended by itself."""
