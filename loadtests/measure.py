@@ -124,6 +124,7 @@ def _accounted(client: Client, run: Callable[[], LoadOutcome], server_cpu: int, 
     answered = _Spent.now(server, server_cpu)
     if until_recorded:
         server.wait_until_recorded()
+        server.wait_until_built()
     recorded = _Spent.now(server, server_cpu)
     per_request = 1e6 / max(1, outcome.ok)
     latency = outcome.percentiles
@@ -160,7 +161,7 @@ class _Spent:
         return cls(
             worker=proc_stat.cpu_seconds(server.workers),
             tree=proc_stat.family_cpu_seconds(server.root),
-            recorder=proc_stat.cpu_seconds(server.recorders),
+            recorder=sum(map(proc_stat.family_cpu_seconds, server.recorders)),  # their builders are children
             machine=times["cpu"],
             cpu=times[f"cpu{server_cpu}"],
         )

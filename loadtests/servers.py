@@ -30,6 +30,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 #: A record that has not grown for so long will not.
 RECORD_STALLED_SECONDS = 30.0
+BUILT_SECONDS = 120.0
 
 
 class ServerFailed(RuntimeError):
@@ -74,6 +75,18 @@ class Server:
                 grown = time.monotonic()
         raise ServerFailed(f"{self.name}: {self.rows_sent} rows were answered, {counted} are in the record")
 
+    def wait_until_built(self) -> None:
+        """Wait until every closed segment is Parquet: the gateway puts that work off while it is busy.
+
+        Raises ServerFailed when it takes too long.
+        """
+        assert self.state_dir is not None
+        asked, begin = time.time(), time.monotonic()
+        while not all(_has_built(status, asked) for status in (self.state_dir / "run").glob("recorder-*.json")):
+            if time.monotonic() > begin + BUILT_SECONDS:
+                raise ServerFailed(f"{self.name}: segments are not Parquet after {BUILT_SECONDS:g} s")
+            time.sleep(0.05)
+
     def count_rows(self) -> int:
         """Rows of answered requests in the record now, as the user's own command counts them."""
         primaries = ["--where", "role = 'primary'"] if self.mirrored else []  # the count of everything is quicker
@@ -96,6 +109,12 @@ class Server:
         )  # fmt: skip
         rows: list[dict[str, object]] = json.loads(shown.stdout)
         return rows
+
+
+def _has_built(status: Path, asked: float) -> bool:
+    """Whether a recorder has said since `asked` (Unix seconds) that no segment waits; it says so each second."""
+    told = json.loads(status.read_text(encoding="utf-8"))
+    return bool(told["at"] > asked and told["segments_waiting"] == 0)
 
 
 @contextlib.contextmanager
