@@ -37,6 +37,14 @@ def test_the_calling_thread_becomes_nicer_and_no_other():
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
+def test_it_interrupts_nobody_when_it_wakes_up():
+    def work():
+        take_long_turns(1)
+        return os.sched_getscheduler(0)
+
+    assert in_a_thread(work) == os.SCHED_BATCH
+
+
 def test_it_never_becomes_nicer_than_linux_knows():
     def work():
         take_long_turns(100)
