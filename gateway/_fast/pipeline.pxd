@@ -16,6 +16,7 @@ cdef class Pipeline(ExchangeSink):
     # --- injected
     cdef object wake                 # () -> None: call step() soon; the loop's call_soon in a worker
     cdef object placement            # serving.placement.place
+    cdef object inline_rows          # serving.placement.inline_rows; None: every request is a long one
     cdef object inline_lane          # run(batch): now, on this thread
     cdef object open_lane            # (version) -> a lane with submit(job): on another thread, then `completed`;
                                      # the version keeps it, and whatever ends with the lane ends with the version

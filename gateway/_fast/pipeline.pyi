@@ -46,8 +46,10 @@ class Pipeline(ExchangeSink):
         ids: IdGenerator | None = None,
         on_epoch: Callable[[], object] | None = None,
         crumbs: Breadcrumbs | None = None,
+        inline_rows: Callable[[ServedVersion], int] | None = None,
     ) -> None:
         """``wake``: call :meth:`step` soon. ``placement``: "inline" or "thread", for a version and a number of rows.
+        ``inline_rows``: rows of a version's largest short request; without it none is short.
 
         Lanes: ``inline_lane.run(batch)`` at once; ``open_lane(version)`` and ``scan_lane`` have ``submit(job)``, and
         their jobs come back through :meth:`completed`. ``on_epoch``: called at the start of a step when the word that

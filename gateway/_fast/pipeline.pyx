@@ -63,9 +63,11 @@ cdef class Pipeline(ExchangeSink):
     """Route, queue, run, commit and release exchanges; single-threaded, driven by :meth:`step`."""
 
     def __init__(self, *, wake, placement, inline_lane, open_lane, scan_lane, RingWriter ring, CounterPage counters,
-                 dict grpc_status not None, IdGenerator ids=None, on_epoch=None, Breadcrumbs crumbs=None):
+                 dict grpc_status not None, IdGenerator ids=None, on_epoch=None, Breadcrumbs crumbs=None,
+                 inline_rows=None):
         self.wake = wake
         self.placement = placement
+        self.inline_rows = inline_rows
         self.inline_lane = inline_lane
         self.open_lane = open_lane
         self.scan_lane = scan_lane
@@ -241,8 +243,9 @@ cdef class Pipeline(ExchangeSink):
                                hint=f"served: {', '.join(sorted(v.decode() for v in model.versions))}")
 
     cdef int line_up(self, ServedVersion version) except -1:
-        # A place in the ready line for a version that can start a batch: one that is not on a lane already.
-        if not version.listed and not version.running and version.waiting_count():
+        # A place in the ready line for a version that can start a batch. Of long requests that is one that is not on a
+        # lane already; the short ones pass them by, so that nobody's thousands of rows hold up another's one.
+        if not version.listed and (version.waiting or version.waiting_long and not version.running):
             version.listed = True
             self.ready.append(version)
             self.schedule()
@@ -275,12 +278,16 @@ cdef class Pipeline(ExchangeSink):
         cdef int64_t allowance = self.tick_ns if alone else version.account.begin_turn()
         cdef int64_t used = 0
         cdef int64_t began, took
+        cdef bint long_ones
         version.listed = False
         while used < allowance and spent[0] < self.tick_ns:
-            taken = version.take(self.now_ns, dropped)
+            long_ones = bool(version.waiting_long) and not version.running
+            taken = version.take(self.now_ns, dropped, long_ones)
             if dropped:
                 self.finish_dropped(dropped)
             if taken is None:
+                if long_ones:
+                    continue
                 break
             batch = Batch.of(version, taken)
             batch.crumbs = self.crumbs
@@ -289,9 +296,9 @@ cdef class Pipeline(ExchangeSink):
                 (<Exchange>exchange).started_ns = self.now_ns
             began = monotonic_ns()
             try:
-                if self.placement(version, batch.rows) == "thread":
+                if long_ones and self.placement(version, batch.rows) == "thread":
                     self.send_away(batch)
-                    break                       # its queue fills until the lane is free: the next batch
+                    continue                    # long ones wait until the lane is free: they are its next batch
                 self.inline_lane.run(batch)
             except Exception as error:
                 batch.fail_all(own_error(error))
@@ -343,6 +350,8 @@ cdef class Pipeline(ExchangeSink):
             version.runs += 1
             if version.runs <= NEW_RUNS or version.runs % RUNS_PER_LESSON == 0:
                 version.cost.observe(batch.rows, batch.took_ns)
+                if self.inline_rows is not None:
+                    version.inline_rows = self.inline_rows(version)
         if self.counters is not None:
             self.counters.count_run(version.counters, batch.rows, batch.infer_ns)
         for exchange in batch.exchanges:

@@ -47,7 +47,9 @@ cdef class ServedVersion:
     cdef bint fail_closed
     cdef public int counters                 # slot in the counter page; -1 = none
     # --- its queue; touched by the pipeline only
-    cdef list waiting                        # of Exchange, oldest first
+    cdef list waiting                        # of Exchange, oldest first: short ones, which the loop runs …
+    cdef list waiting_long                   # … and those for which placement is asked
+    cdef public int64_t inline_rows          # a request of at most so many rows is short; so is a batch of them
     cdef public bint listed                  # in the pipeline's ready line
     cdef public int running                  # batches that lanes hold
     cdef public object cost                  # serving.cost_model.CostModel
@@ -59,10 +61,11 @@ cdef class ServedVersion:
 
     cdef Py_ssize_t waiting_count(self) noexcept
     cdef int enqueue(self, Exchange exchange) except -1
-    # The next exchanges that may share a run: same layout, together at most max_rows rows (one larger request goes
-    # alone). Cancelled and expired ones are failed and put into `dropped`. None when nothing runnable waits.
-    # Nothing is kept of what was taken: a queue must not hold a body longer than its request.
-    cdef list take(self, int64_t now_ns, list dropped)
+    # The next exchanges, of the long ones or the short ones, that may share a run: same layout, together at most max_rows
+    # rows (one larger request goes alone). Cancelled and expired ones are failed and put into `dropped`. None when
+    # nothing runnable waits. Nothing is kept of what was taken: a queue must not hold a body longer than its request.
+    cdef list take(self, int64_t now_ns, list dropped, bint long_ones)
+    cdef list take_from(self, list waiting, int64_t most_rows, int64_t now_ns, list dropped)
     # Only the second half of that: put what has waited too long into `dropped`.
     cdef int drop_expired(self, int64_t now_ns, list dropped) except -1
 

@@ -14,6 +14,9 @@ class _Session(Protocol):
 class _Cost(Protocol):
     def observe(self, rows: int, took_ns: int) -> None: ...
     def predict(self, rows: int) -> float: ...
+    @property
+    def fixed_ns(self) -> float: ...
+    def rows_within(self, limit_ns: float) -> int: ...
 
 class _Account(Protocol):
     def begin_turn(self) -> int: ...
@@ -69,6 +72,7 @@ class ServedVersion:
         """``raw_inputs`` is given with a plan: ``inputs`` are then its columns."""
     def set_recording(self, recording: dict[str, Any]) -> None:
         """Adopt the model's ``recording`` block of the snapshot."""
+    inline_rows: int
     @property
     def waiting_requests(self) -> int:
         """Exchanges in its queue."""

@@ -75,6 +75,7 @@ cdef class ServedVersion:
         self.placement = "auto"
         self.counters = -1
         self.waiting = []
+        self.waiting_long = []
         self.set_recording({"mode": "off"})
 
     def __dealloc__(self):
@@ -94,28 +95,33 @@ cdef class ServedVersion:
         return self.waiting_count()
 
     cdef Py_ssize_t waiting_count(self) noexcept:
-        return len(self.waiting)
+        return len(self.waiting) + len(self.waiting_long)
 
     cdef int enqueue(self, Exchange exchange) except -1:
-        self.waiting.append(exchange)
+        (self.waiting if exchange.rows <= self.inline_rows else self.waiting_long).append(exchange)
         exchange.state = QUEUED
         return 0
 
-    cdef list take(self, int64_t now_ns, list dropped):
+    cdef list take(self, int64_t now_ns, list dropped, bint long_ones):
+        if long_ones:
+            return self.take_from(self.waiting_long, self.max_rows, now_ns, dropped)
+        return self.take_from(self.waiting, min(self.max_rows, self.inline_rows), now_ns, dropped)
+
+    cdef list take_from(self, list waiting, int64_t most_rows, int64_t now_ns, list dropped):
         cdef list taken = []
         cdef list passed_over = []
         cdef Exchange exchange, first = None
-        cdef Py_ssize_t at = 0, end = len(self.waiting)
+        cdef Py_ssize_t at = 0, end = len(waiting)
         cdef int64_t rows = 0
         while at < end:
-            exchange = <Exchange>self.waiting[at]
+            exchange = <Exchange>waiting[at]
             if failed_by_waiting(exchange, now_ns):
                 dropped.append(exchange)
             elif first is None:
                 first = exchange
                 rows = exchange.rows
                 taken.append(exchange)
-            elif not self.batchable or rows + exchange.rows > self.max_rows or len(passed_over) == MOST_PASSED_OVER:
+            elif not self.batchable or rows + exchange.rows > most_rows or len(passed_over) == MOST_PASSED_OVER:
                 break
             elif same_batch(self, first, exchange):
                 rows += exchange.rows
@@ -124,18 +130,20 @@ cdef class ServedVersion:
                 passed_over.append(exchange)
             at += 1
         # Unlike layouts keep their order among themselves, ahead of what came after them.
-        self.waiting[:at] = passed_over
+        waiting[:at] = passed_over
         return taken if taken else None
 
     cdef int drop_expired(self, int64_t now_ns, list dropped) except -1:
         cdef Exchange exchange
-        cdef list kept = []
-        for exchange in self.waiting:
-            if failed_by_waiting(exchange, now_ns):
-                dropped.append(exchange)
-            else:
-                kept.append(exchange)
-        self.waiting = kept
+        cdef list kept, waiting
+        for waiting in (self.waiting, self.waiting_long):
+            kept = []
+            for exchange in waiting:
+                if failed_by_waiting(exchange, now_ns):
+                    dropped.append(exchange)
+                else:
+                    kept.append(exchange)
+            waiting[:] = kept
         return 0
 
     def __repr__(self):

@@ -43,7 +43,7 @@ from gateway.serving.error_replies import GRPC_STATUS, HTTP_STATUS
 from gateway.serving.grpc_service import GrpcService
 from gateway.serving.http_routes import infer_target
 from gateway.serving.lanes import Completions, InlineLane, ThreadLane
-from gateway.serving.placement import place
+from gateway.serving.placement import inline_rows, place
 from gateway.serving.served_directory import ServedDirectory
 from gateway.serving.server_replies import HttpCalls
 from gateway.serving.snapshot import NOTHING, Prepared, compile_models, prepare, unavailable
@@ -112,6 +112,7 @@ class Worker:
         self._pipeline = Pipeline(
             wake=self._wake,
             placement=place,
+            inline_rows=inline_rows,
             inline_lane=InlineLane(),
             open_lane=lambda version: ThreadLane(f"{version.model}@{version.version}", self._completions),
             scan_lane=ThreadLane("scan", self._completions),

@@ -8,6 +8,9 @@ FORGET = 0.98
 #: the one before did too: then the model has become slow, and the loop must know it now.
 OUTLIER = 4.0
 
+#: Rows of a run that are as good as no limit.
+MOST_ROWS = 2**31
+
 
 class CostModel:
     """Exponentially weighted least squares of nanoseconds over rows.
@@ -51,6 +54,18 @@ class CostModel:
     def predict(self, rows: int) -> float:
         """Nanoseconds that a run of ``rows`` rows will take; 0 before the first run."""
         return self._fixed_ns + self._row_ns * rows
+
+    @property
+    def fixed_ns(self) -> float:
+        """What a run costs before its first row."""
+        return self._fixed_ns
+
+    def rows_within(self, limit_ns: float) -> int:
+        """Most rows of a run that takes at most ``limit_ns``; 0 if none does."""
+        left = limit_ns - self._fixed_ns
+        if left < self._row_ns:
+            return 0
+        return min(int(left / self._row_ns), MOST_ROWS) if self._row_ns else MOST_ROWS
 
     def __repr__(self) -> str:
         return f"<CostModel {self._fixed_ns / 1e3:.1f} µs + {self._row_ns / 1e3:.2f} µs/row runs={self.runs}>"

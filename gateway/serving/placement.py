@@ -1,8 +1,10 @@
-"""Where a batch runs: on the loop or on a lane thread. Pure."""
+"""Where a batch runs: on the loop or on a lane thread; and which requests are short. Pure."""
 
 from __future__ import annotations
 
 from typing import Literal, Protocol
+
+from gateway.serving.cost_model import MOST_ROWS
 
 #: Work predicted to take longer leaves the loop, whose other connections would wait for it.
 INLINE_LIMIT_NS = 200_000
@@ -15,6 +17,13 @@ class Cost(Protocol):
 
     def predict(self, rows: int) -> float:
         """Nanoseconds of a run."""
+
+    @property
+    def fixed_ns(self) -> float:
+        """What a run costs before its first row."""
+
+    def rows_within(self, limit_ns: float) -> int:
+        """Most rows of a run that takes at most so long."""
 
 
 class Placeable(Protocol):
@@ -34,3 +43,16 @@ def place(version: Placeable, rows: int) -> Place:
     if version.placement != "auto":
         return "inline" if version.placement == "inline" else "thread"
     return "inline" if version.cost.predict(rows) <= INLINE_LIMIT_NS else "thread"
+
+
+def inline_rows(version: Placeable) -> int:
+    """Rows of the largest request, and batch of such, that the loop runs by itself: a *short* one.
+
+    0 where smaller batches would cost too much: where the fixed part of a run is more than half of what the loop may
+    spend on one, requests had better wait for each other.
+    """
+    if version.placement != "auto":
+        return MOST_ROWS if version.placement == "inline" else 0
+    if version.cost.fixed_ns > INLINE_LIMIT_NS / 2:
+        return 0
+    return version.cost.rows_within(INLINE_LIMIT_NS)

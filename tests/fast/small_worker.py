@@ -180,6 +180,7 @@ class SmallWorker:
         self.scans = HeldLane()
         self.lanes_opened: list[ServedVersion] = []
         self.place: Callable[[ServedVersion, int], str] = lambda version, _rows: version.placement
+        self.inline_rows: Callable[[ServedVersion], int] = lambda _version: 0
         self.wakes = 0
         self.epochs_seen = 0
         self.now = SECOND
@@ -196,6 +197,7 @@ class SmallWorker:
             grpc_status=GRPC_STATUS,
             on_epoch=self._on_epoch,
             crumbs=Breadcrumbs(self.page.memory, crumbs_at(0)),
+            inline_rows=self._inline_rows,
         )
         self.on_epoch: Callable[[], object] = lambda: None
         self.adopt(**parts)
@@ -205,6 +207,9 @@ class SmallWorker:
 
     def _place(self, version: ServedVersion, rows: int) -> str:
         return self.place(version, rows)
+
+    def _inline_rows(self, version: ServedVersion) -> int:
+        return self.inline_rows(version)
 
     def _open_lane(self, version: ServedVersion) -> HeldLane:
         self.lanes_opened.append(version)

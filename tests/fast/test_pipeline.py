@@ -330,6 +330,26 @@ def test_a_lane_holds_one_batch_of_a_version_and_the_queue_fills(small_worker):
     assert worker.lanes_opened == [worker.version("m")], "one lane for good"
 
 
+def test_short_requests_pass_long_ones_that_wait_for_their_lane(small_worker):
+    worker = small_worker()
+    worker.inline_rows = lambda _version: 2
+    worker.answers([ask(1)])
+    worker.place = lambda _version, rows: "thread" if rows > 2 else "inline"
+    three_rows = request("m", x=np.full((3, 4), 1.0, F32))
+    long_ones = [worker.submit(three_rows)]
+    worker.step()
+    long_ones.append(worker.submit(three_rows))
+    short_ones = [worker.submit(ask(i)) for i in range(3)]
+    spied = worker.spy("m")
+    worker.step()
+    assert [answer_to(exchange) for exchange in short_ones] == [0, 2, 4]
+    assert spied.rows == [2, 1], "and batches of them are as short"
+    assert len(worker.lane.jobs) == 1
+    assert worker.version("m").waiting_requests == 1
+    worker.run()
+    assert all(exchange in worker.port.sent for exchange in long_ones)
+
+
 def test_replies_are_written_where_the_batch_ran(small_worker):
     worker = small_worker(m={"lane": "thread"})
     exchange = worker.submit(ask(4))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gateway.serving.cost_model import CostModel
+from gateway.serving.cost_model import MOST_ROWS, CostModel
 
 
 def learned(runs: list[tuple[int, int]]) -> CostModel:
@@ -56,3 +56,11 @@ def test_never_predicts_below_zero_or_falling_with_rows():
 
 def test_knows_nothing_before_the_first_run():
     assert CostModel().predict(10) == 0
+
+
+def test_tells_how_many_rows_fit_into_a_time():
+    model = learned([(rows, 9_000 + 30 * rows) for rows in (1, 8, 32, 128)] * 5)
+    assert model.fixed_ns == pytest.approx(9_000, rel=0.01)
+    assert model.rows_within(12_100) == 103
+    assert model.rows_within(9_000) == 0
+    assert learned([(4, 10_000)] * 20).rows_within(10_001) == MOST_ROWS, "of a slope it knows nothing"

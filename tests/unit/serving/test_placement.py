@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.serving.placement import INLINE_LIMIT_NS, place
+from gateway.serving.cost_model import MOST_ROWS, CostModel
+from gateway.serving.placement import INLINE_LIMIT_NS, inline_rows, place
 
 
 @dataclass
@@ -32,3 +33,28 @@ class Version:
 )
 def test_long_runs_leave_the_loop_unless_the_operator_says_otherwise(placement, nanoseconds, rows, expected):
     assert place(Version(placement, nanoseconds), rows) == expected
+
+
+@dataclass
+class Learned:
+    placement: str
+    cost: CostModel
+
+
+@pytest.mark.parametrize(
+    ("placement", "fixed_ns", "row_ns", "expected"),
+    [
+        ("auto", 20_000, 2_000, 90),
+        ("auto", 120_000, 2_000, 0),  # many small batches would cost much more than a few large ones
+        ("auto", 20_000, 300_000, 0),
+        ("inline", 120_000, 300_000, MOST_ROWS),
+        ("thread", 1_000, 1, 0),
+    ],
+)
+def test_a_request_is_short_if_the_loop_may_run_it_and_batches_of_such_are_worth_it(
+    placement, fixed_ns, row_ns, expected
+):
+    cost = CostModel()
+    for rows in (1, 16, 64) * 20:
+        cost.observe(rows, fixed_ns + row_ns * rows)
+    assert inline_rows(Learned(placement, cost)) == pytest.approx(expected, abs=1)
