@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import struct
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from examples.flights.data import COLUMNS, NUMBERS, Source, read_flights
@@ -27,6 +31,18 @@ TIMED_SECONDS = 0.5
 def sample_of_flights(count: int = DISTINCT_ROWS) -> pd.DataFrame:
     """Flights drawn from the whole year; raises DataMissing without the package that carries them."""
     return read_flights(Source.find()).sample(count, random_state=SEED, ignore_index=True)
+
+
+@contextlib.contextmanager
+def without_shadows(models: Path) -> Iterator[Path]:
+    """A copy of the demo's repository that mirrors nothing: a scorer would share the core with what is measured."""
+    with tempfile.TemporaryDirectory(prefix="loadtest-models-") as folder:
+        copy = Path(shutil.copytree(models, Path(folder) / "models"))
+        page = copy / MODEL / "model.yaml"
+        settings = yaml.safe_load(page.read_text())
+        settings.pop("shadows", None)
+        page.write_text(yaml.safe_dump(settings))
+        yield copy
 
 
 def flights_payload(models: Path, flights: pd.DataFrame) -> Payload:

@@ -1,8 +1,8 @@
 """The command lines of the processes that the supervisor starts. Standard library only.
 
 Every child gets ``--life-fd``: the read end of a pipe whose write end only the supervisor holds. When it reads
-end-of-file the supervisor is dead, and the child drains and exits. Children run in a session of their own, so a
-Ctrl-C in the terminal reaches the supervisor alone; SIGTERM asks them to drain.
+end-of-file the supervisor is dead, and the child drains and exits. Each child is a process group of its own, so
+a Ctrl-C in the terminal reaches the supervisor alone; SIGTERM asks them to drain.
 """
 
 from __future__ import annotations

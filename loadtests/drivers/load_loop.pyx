@@ -56,6 +56,7 @@ cdef extern from "<sys/epoll.h>" nogil:
 cdef enum:
     EVENTS = 64
     READ_BYTES = 256 * 1024
+    SEND_BYTES = 128 * 1024             # of one call: other threads of this CPU wait until the kernel has copied it
     OUT_LIMIT_BYTES = 4 * 1024 * 1024   # a transport is not pumped past this while the socket is full
 
 cdef int64_t SIGNAL_CHECK_NS = 100_000_000
@@ -218,7 +219,7 @@ cdef void flush(Load* load, Connection* c) noexcept nogil:
             if c.waits_writable:
                 watch(load, c, False)
             return
-        n = send(c.fd, c.out + c.out_at, c.out_size - c.out_at, MSG_NOSIGNAL | MSG_DONTWAIT)
+        n = send(c.fd, c.out + c.out_at, min(c.out_size - c.out_at, SEND_BYTES), MSG_NOSIGNAL | MSG_DONTWAIT)
         if n < 0 and errno == EAGAIN:
             if not c.waits_writable:
                 watch(load, c, True)

@@ -20,7 +20,8 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
     findings = Findings()
     rows = flights.sample_of_flights()
     with (
-        bench.gateway(models=bench.flights) as with_features,
+        flights.without_shadows(bench.flights) as models,
+        bench.gateway(models=models) as with_features,
         bench.gateway() as with_tensor,
         connect(with_features, scenario.load, flights.flights_payload(bench.flights, rows)) as flights_client,
         connect(with_tensor, scenario.load, random_payload(scenario.load, bench.models)) as mlp_client,
