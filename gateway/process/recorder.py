@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from gateway._fast.thread_turns import take_long_turns
 from gateway.core.errors import GatewayError
 from gateway.process import builder
 from gateway.recording.locations import configured_database
@@ -81,7 +80,7 @@ def _record(given: argparse.Namespace) -> int:
     from gateway.recording.copier import Rotation  # noqa: PLC0415
     from gateway.recording.recorder import NICE, Recorder, RecorderSettings  # noqa: PLC0415
 
-    take_long_turns(NICE)
+    os.nice(NICE)
     spans = _span_exporter(given)
     recorder = Recorder(
         RecorderSettings(

@@ -31,6 +31,7 @@ from gateway._fast.oip_wire import OipDialect
 from gateway._fast.pipeline import Pipeline
 from gateway._fast.record_ring import RingWriter, SchemaHandle
 from gateway._fast.served import ServedModel, ServedVersion
+from gateway._fast.thread_turns import take_short_turns
 from gateway.core.quarantine import quarantines_to_come
 from gateway.core.shared_page import PAGE_NAME, ControlPage, crumbs_at, worker_slot
 from gateway.core.snapshot_files import SnapshotFiles
@@ -348,6 +349,7 @@ def main() -> None:
         os.set_blocking(given.handoff_fd, False)
     gc.set_threshold(50_000, 50, 100)
     sys.setswitchinterval(SWITCH_SECONDS)
+    take_short_turns()
     uvloop.run(Worker(settings, given.index, handoff, given.life_fd).run())
 
 

@@ -7,7 +7,8 @@ FORGET = 0.98
 #: A run that took more than this many times its prediction is taken for a disturbance, and counts as this much; unless
 #: the one before did too: then the model has become slow, and the loop must know it now.
 OUTLIER = 4.0
-
+#: Runs of far more rows than this weigh less, by the square.
+USUAL_ROWS = 128
 #: Rows of a run that are as good as no limit.
 MOST_ROWS = 2**31
 
@@ -36,12 +37,15 @@ class CostModel:
             took = most
         else:
             self._surprised = took > most
+        # What disturbs a run grows with it: by equal weights the tens of milliseconds of a huge one would say what a
+        # small one costs.
+        one = 1.0 / (1.0 + rows / USUAL_ROWS) ** 2
         weight, x, y, xx, xy = self._sums
-        weight = weight * FORGET + 1.0
-        x = x * FORGET + rows
-        y = y * FORGET + took
-        xx = xx * FORGET + rows * rows
-        xy = xy * FORGET + rows * took
+        weight = weight * FORGET + one
+        x = x * FORGET + one * rows
+        y = y * FORGET + one * took
+        xx = xx * FORGET + one * rows * rows
+        xy = xy * FORGET + one * rows * took
         self._sums = (weight, x, y, xx, xy)
         self.runs += 1
         spread = weight * xx - x * x

@@ -17,7 +17,7 @@ from gateway._fast.thread_turns import take_long_turns
 log = logging.getLogger("gateway.lanes")
 
 #: How much nicer lane threads are than the loop.
-THREAD_NICE = 5
+THREAD_NICE = 10
 
 
 class Job(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway._fast.thread_turns import LONG_TURN_NS, take_long_turns
+from gateway._fast.thread_turns import LONG_TURN_NS, SHORT_TURN_NS, take_long_turns, take_short_turns
 
 LINUX = tuple(int(part) for part in os.uname().release.split(".")[:2])
 
@@ -61,6 +61,17 @@ def test_its_turn_is_long():
         return turn_ns()
 
     assert in_a_thread(work) == LONG_TURN_NS > turn_ns()
+
+
+@pytest.mark.skipif(LINUX < (6, 12), reason="Linux before 6.12 gives all threads turns of one length")
+@pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel is built without /proc/PID/sched")
+def test_a_loop_takes_short_turns_and_stays_what_it_was_otherwise():
+    def work():
+        before = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+        take_short_turns()
+        return before == (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)), turn_ns()
+
+    assert in_a_thread(work) == (True, SHORT_TURN_NS)
 
 
 def test_threads_that_it_starts_inherit_it():

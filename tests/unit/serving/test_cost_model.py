@@ -58,6 +58,14 @@ def test_knows_nothing_before_the_first_run():
     assert CostModel().predict(10) == 0
 
 
+def test_huge_runs_tell_the_slope_and_do_not_drown_what_small_ones_cost():
+    dice = random.Random(3)
+    runs = [(80_000, round(80_000 * 120 * dice.uniform(0.7, 2.0))) if i % 3 == 0 else (1, 40_000) for i in range(300)]
+    model = learned(runs)
+    assert model.predict(1) == pytest.approx(40_000, rel=0.05)
+    assert model.predict(80_000) > 80_000 * 120 * 0.7
+
+
 def test_tells_how_many_rows_fit_into_a_time():
     model = learned([(rows, 9_000 + 30 * rows) for rows in (1, 8, 32, 128)] * 5)
     assert model.fixed_ns == pytest.approx(9_000, rel=0.01)
