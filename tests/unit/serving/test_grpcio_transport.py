@@ -112,7 +112,7 @@ def test_metadata_deadline_and_trace_reach_the_exchange():
             exchange = await server.received()
             seen = server.sink.seen(exchange)
             assert (seen["user"], seen["trace_id"]) == ("ada", TRACE)
-            assert 0 < seen["deadline_s"] <= 9.1  # grpcio sends few digits of a timeout, rounded up by a percent at most
+            assert 0 < seen["deadline_s"] <= 9.1  # grpcio sends few digits of a timeout, rounded up by up to 1 %
             server.sink.answer(exchange)
             await waiting
 
