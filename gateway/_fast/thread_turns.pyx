@@ -11,8 +11,10 @@ cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_sched_setattr
 
 cdef extern from "<sched.h>" nogil:
-    const uint32_t SCHED_OTHER
     const uint32_t SCHED_BATCH
+
+cdef enum:
+    KEEP_POLICY = 8              # SCHED_FLAG_KEEP_POLICY of sched_setattr(2)
 
 cdef struct SchedAttr:           # struct sched_attr of sched_setattr(2), its first version; glibc has none before 2.41
     uint32_t size
@@ -33,9 +35,9 @@ def take_short_turns():
 
     Linux 6.12 and later (EEVDF) let a thread that wakes up interrupt another one only if its own turn is shorter; with
     equal turns it waits until the other's is over, up to 4 ms at 250 Hz, whatever their nice values. Threads that the
-    caller starts inherit it. Elsewhere nothing changes.
+    caller starts inherit it. Elsewhere nothing changes, nor under another policy, such as a real-time one of the operator.
     """
-    ask_for(SCHED_OTHER, os.getpriority(os.PRIO_PROCESS, 0), SHORT_TURN_NS)
+    ask_for(0, KEEP_POLICY, os.getpriority(os.PRIO_PROCESS, 0), SHORT_TURN_NS)
 
 
 def take_long_turns(int nicer_by):
@@ -45,16 +47,17 @@ def take_long_turns(int nicer_by):
     Threads that the caller starts inherit all of it.
     """
     cdef int nice = os.getpriority(os.PRIO_PROCESS, 0) + nicer_by
-    if ask_for(SCHED_BATCH, nice, LONG_TURN_NS) != 0:        # a sandbox may not know the call, or not like it
+    if ask_for(SCHED_BATCH, 0, nice, LONG_TURN_NS) != 0:        # a sandbox may not know the call, or not like it
         os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
-cdef int ask_for(uint32_t policy, int nice, uint64_t turn_ns) noexcept:
+cdef int ask_for(uint32_t policy, uint64_t flags, int nice, uint64_t turn_ns) noexcept:
     # Of the calling thread. -1: refused.
     cdef SchedAttr wanted
     memset(&wanted, 0, sizeof(wanted))
     wanted.size = sizeof(wanted)
     wanted.policy = policy
+    wanted.flags = flags
     wanted.nice = nice
     wanted.runtime = turn_ns
     return <int>syscall(SYS_sched_setattr, 0, &wanted, 0)

@@ -9,6 +9,10 @@ import pytest
 from gateway._fast.thread_turns import LONG_TURN_NS, SHORT_TURN_NS, take_long_turns, take_short_turns
 
 LINUX = tuple(int(part) for part in os.uname().release.split(".")[:2])
+needs_turns = pytest.mark.skipif(
+    LINUX < (6, 12) or not Path("/proc/self/sched").exists(),
+    reason="turns of different length came with Linux 6.12, and only /proc/PID/sched tells them",
+)
 
 
 def in_a_thread(work):
@@ -53,8 +57,7 @@ def test_it_never_becomes_nicer_than_linux_knows():
     assert in_a_thread(work) == 19
 
 
-@pytest.mark.skipif(LINUX < (6, 12), reason="Linux before 6.12 gives all threads turns of one length")
-@pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel is built without /proc/PID/sched")
+@needs_turns
 def test_its_turn_is_long():
     def work():
         take_long_turns(1)
@@ -63,8 +66,7 @@ def test_its_turn_is_long():
     assert in_a_thread(work) == LONG_TURN_NS > turn_ns()
 
 
-@pytest.mark.skipif(LINUX < (6, 12), reason="Linux before 6.12 gives all threads turns of one length")
-@pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel is built without /proc/PID/sched")
+@needs_turns
 def test_a_loop_takes_short_turns_and_stays_what_it_was_otherwise():
     def work():
         before = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
@@ -72,6 +74,15 @@ def test_a_loop_takes_short_turns_and_stays_what_it_was_otherwise():
         return before == (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)), turn_ns()
 
     assert in_a_thread(work) == (True, SHORT_TURN_NS)
+
+
+def test_the_policy_that_an_operator_chose_for_the_loop_stays():
+    def work():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        take_short_turns()
+        return os.sched_getscheduler(0)
+
+    assert in_a_thread(work) == os.SCHED_BATCH
 
 
 def test_threads_that_it_starts_inherit_it():
