@@ -18,10 +18,11 @@ from gateway._fast.feature_curves cimport run_curves
 from gateway._fast.feature_elements cimport run_elements
 from gateway._fast.feature_numbers cimport run_numbers
 from gateway._fast.feature_operators cimport run_operators
+from gateway._fast.feature_places cimport run_places
 from gateway._fast.feature_program cimport (
     BLOCK_ROWS, DTYPE_MICROSECONDS, EMIT_HASHED, EMIT_ONE_HOT, EMIT_TERMS, FAILURE_MEMORY, FAILURE_NONE, FAMILY_BITS,
     FAMILY_CATEGORIES, FAMILY_COLUMNS, FAMILY_COMBINATIONS, FAMILY_CURVES, FAMILY_ELEMENTS, FAMILY_NUMBERS,
-    FAMILY_OPERATORS, FAMILY_TEXTS, FAMILY_TIMES, OP_MAP_TEXT, OP_REPLACE_TEXT, SLOT_BYTES, TEXT_ARENA_BYTES, TextMemory,
+    FAMILY_OPERATORS, FAMILY_PLACES, FAMILY_TEXTS, FAMILY_TIMES, OP_GEOHASH, OP_MAP_TEXT, OP_REPLACE_TEXT, SLOT_BYTES, TEXT_ARENA_BYTES, TextMemory,
 )
 from gateway._fast.feature_texts cimport run_texts
 from gateway._fast.feature_times cimport run_times
@@ -141,7 +142,8 @@ cdef class FeaturePlan:
                 step.tool = tool_of(code.tool)
             if step.operation == EMIT_ONE_HOT or step.operation == EMIT_HASHED or step.operation == EMIT_TERMS:
                 self.outputs[step.output].sparse = True
-            if OP_MAP_TEXT <= step.operation <= OP_REPLACE_TEXT or step.operation == EMIT_TERMS:
+            if (OP_MAP_TEXT <= step.operation <= OP_REPLACE_TEXT or step.operation == EMIT_TERMS
+                    or step.operation == OP_GEOHASH):
                 self.makes_texts = True
         return 0
 
@@ -207,6 +209,8 @@ cdef class FeaturePlan:
                 run_combinations(block, step)
             elif family == FAMILY_CURVES:
                 run_curves(block, step)
+            elif family == FAMILY_PLACES:
+                run_places(block, step)
             elif family == FAMILY_OPERATORS:
                 run_operators(block, step)
             step += 1

@@ -41,6 +41,7 @@ cpdef enum Failure:                     # why a row failed; words for each in fe
     FAILURE_TEXT_SIZE = 12             # a longer text than the step takes
     FAILURE_PATTERN = 13               # a regular expression took too many steps over the text
     FAILURE_OUTSIDE = 14               # beyond the range of a spline, and `extrapolation: error`
+    FAILURE_DEGREES = 15               # no latitude or longitude, and `out_of_range: error`
 
 # Below, x is the register `of`, y the register `by`, and "->" goes to the register `to`.
 # A family is a range of 64; FeaturePlan finds the loop by it.
@@ -113,6 +114,12 @@ cpdef enum Operation:
     OP_SPLINE = 453                    # the B-spline i of degree j at x, b where x is missing -> `length` constants are
                                        # knots, four more its values and slopes at the ends of the range; beyond it: a, a
                                        # SplineBeyond
+    # places
+    OP_DEGREES = 512                   # x where it is in [-a, a], else missing or, if i != 0, the row fails ->
+    OP_DISTANCE = 513                  # a times the angle between two points on a sphere, of four numbers in radians:
+                                       # latitude and longitude of one, then of the other ->
+    OP_DISTANCE_TO = 514               # likewise between latitude x, longitude y and those that are the two constants
+    OP_GEOHASH = 515                   # the i characters for latitude x and longitude y, in degrees within the globe ->
     # operators
     OP_INTEGER = 640                   # the integer i ->
     OP_TEXT = 641                      # `text` ->
@@ -147,6 +154,7 @@ cdef enum:
     FAMILY_ELEMENTS = 5
     FAMILY_COMBINATIONS = 6
     FAMILY_CURVES = 7
+    FAMILY_PLACES = 8
     FAMILY_OPERATORS = 10
 
 cdef enum:

@@ -97,7 +97,9 @@ def _argument_text(value: object) -> str:
         return f"[{', '.join(map(str, value[:3]))}, … {len(value)} in all]"
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
-    return str(value["file"]) if isinstance(value, dict) else f"{value}"
+    if isinstance(value, dict):  # a vocabulary's file, or things by their names
+        return str(value["file"]) if "sha256" in value else _argument_text(tuple(value))
+    return f"{value}"
 
 
 @app.command(

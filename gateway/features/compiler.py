@@ -338,6 +338,7 @@ def _expectations(column: PageColumn, categories: tuple[str, ...]) -> dict[int, 
         Failure.FAILURE_TEXT_SIZE: f"a text of at most {TEXT_LIMIT >> 20} MiB, or {PATTERN_TEXT_LIMIT >> 20} MiB where "
         "a regular expression searches it",
         Failure.FAILURE_PATTERN: "a text that the regular expression is done with in its limit of steps",
+        Failure.FAILURE_DEGREES: "degrees: a latitude of -90 to 90, or a longitude of -180 to 180",
         Failure.FAILURE_OUTSIDE: "a number within the range of its spline",
         Failure.FAILURE_MEMORY: "memory for the run of the plan, of which none was left",
     }

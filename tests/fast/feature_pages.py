@@ -17,7 +17,12 @@ words = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=12),
 )
 VALUES = {
-    "float": st.one_of(modest, st.sampled_from([0.0, -0.0, 1.0, float("inf"), float("-inf"), float("nan")]), finite),
+    "float": st.one_of(
+        modest,
+        st.floats(-100, 100),
+        st.sampled_from([0.0, -0.0, 1.0, float("inf"), float("-inf"), float("nan")]),
+        finite,
+    ),
     "int": st.one_of(small, whole, st.just(-(2**63))),
     "bool": st.sampled_from([0, 1, 0, 1, -(2**63), 2]),
     "string": st.one_of(words, st.just("")),
@@ -191,12 +196,34 @@ ZERO_DIVISION = st.one_of(st.just("nan"), modest).map(lambda value: {"ratio": {"
 
 
 @st.composite
+def place(draw, names):
+    """A distance or a cell, of columns that may well be out of range."""
+    out_of_range = {"out_of_range": draw(st.sampled_from(["nan", "nan", "error"]))}
+    pair = draw(st.lists(names, min_size=2, max_size=2))
+    if draw(st.booleans()):
+        return {
+            "columns": pair,
+            "steps": [{"geohash": {"precision": draw(st.integers(1, 12)), **out_of_range}}],
+        }, "string"
+    if draw(st.booleans()):
+        step = {"unit": draw(st.sampled_from(["km", "m", "miles"])), **out_of_range}
+        return {
+            "columns": [*pair, *draw(st.lists(names, min_size=2, max_size=2))],
+            "steps": [{"haversine": step}],
+        }, "float"
+    points = st.dictionaries(st.sampled_from("abc"), st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1)
+    return {"columns": pair, "steps": [{"haversine": {"points": draw(points), **out_of_range}}]}, "float"
+
+
+@st.composite
 def across_columns(draw, columns):
     """A feature of several columns that comes to one value a row, and the kind of that."""
     kind = columns[draw(st.sampled_from(sorted(columns)))]["type"]
     alike = NUMBERS if kind in NUMBERS else (kind,)
     names = st.sampled_from([name for name, column in columns.items() if column["type"] in alike])
-    step = draw(st.sampled_from(["two", "all", "compare", "coalesce"]))
+    step = draw(st.sampled_from(["two", "all", "compare", "coalesce", "place"]))
+    if step == "place" and kind in NUMBERS:
+        return draw(place(names))
     if step == "coalesce":
         several = draw(st.lists(names, min_size=1, max_size=4))
         kinds = {columns[name]["type"] for name in several}

@@ -576,6 +576,50 @@ def is_in(step, value, column, folder):
     return None if value is None and None not in known else int(value in known)
 
 
+def in_range(step, values):
+    """Degrees in turn; None where one is missing or out of range."""
+    reasons = []
+    found = [number(value) for value in values]
+    for i, (value, most) in enumerate(zip(found, [90, 180] * 2, strict=False)):
+        if value is not None and not -most <= value <= most:
+            found[i] = None
+            reasons += ["FAILURE_DEGREES"] if step.out_of_range == "error" else []
+    if reasons:
+        raise RowFails(*reasons)
+    return found
+
+
+def haversine(step, values, column, folder):
+    radius = {"km": 6371.0088, "m": 6371008.8, "miles": 6371.0088 / 1.609344}[step.unit]
+    degrees = in_range(step, values)
+    others = [degrees[2:]] if step.points is None else step.points.values()
+    return [distance([*degrees[:2], *other], radius) for other in others]
+
+
+def distance(degrees, radius):
+    if None in degrees:
+        return None
+    up, along, other_up, other_along = (x * (math.pi / 180) for x in degrees)
+    sine_up, sine_along = math.sin(0.5 * (up - other_up)), math.sin(0.5 * (along - other_along))
+    h = sine_up * sine_up + math.cos(up) * math.cos(other_up) * sine_along * sine_along
+    return 2 * math.asin(math.sqrt(min(h, 1.0))) * radius
+
+
+def geohash(step, values, column, folder):
+    """By halving, as it is usually told."""
+    latitude, longitude = in_range(step, values)
+    if latitude is None or longitude is None:
+        return [None]
+    bits, bounds = [], {0: [-180.0, 180.0], 1: [-90.0, 90.0]}
+    for k in range(5 * step.precision):
+        low, high = bounds[k % 2]
+        upper = (longitude, latitude)[k % 2] >= (low + high) / 2
+        bits.append(upper)
+        bounds[k % 2] = [(low + high) / 2, high] if upper else [low, (low + high) / 2]
+    places = [int("".join(str(int(bit)) for bit in bits[i : i + 5]), 2) for i in range(0, len(bits), 5)]
+    return ["".join("0123456789bcdefghjkmnpqrstuvwxyz"[place] for place in places).encode()]
+
+
 def cyclic(step, value, column, folder):
     if value is None or math.isinf(value):
         return [math.nan, math.nan]
@@ -754,6 +798,8 @@ STEPS = {
     steps.Log1p: each(on_numbers(log1p)),
     steps.Bucketize: each(on_numbers(bucketize)),
     steps.KBins: each(k_bins),
+    steps.Haversine: haversine,
+    steps.Geohash: geohash,
     steps.Ratio: ratio,
     steps.Difference: joined(operator.sub),
     steps.Product: joined(operator.mul),

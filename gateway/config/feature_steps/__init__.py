@@ -35,6 +35,7 @@ from gateway.config.feature_steps.numbers import (
     StandardScale,
 )
 from gateway.config.feature_steps.operators import Coalesce, Compare, Difference, Product, Ratio, Sum
+from gateway.config.feature_steps.places import Geohash, Haversine
 from gateway.config.feature_steps.texts import (
     CountVectorize,
     HashingVectorize,
@@ -102,6 +103,8 @@ StepSpec = (
     | Sum
     | Compare
     | Coalesce
+    | Haversine
+    | Geohash
 )
 STEPS: dict[str, type[BaseModel]] = {member.model_fields["step"].default: member for member in get_args(StepSpec)}
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.features.program import Kind, Program
-from gateway.features.steps import categories, combinations, curves, numbers, operators, texts, times
+from gateway.features.steps import categories, combinations, curves, numbers, operators, places, texts, times
 from gateway.features.steps.entry import Arguments, Elements, Lane, Part, StepEntry, Taken, Unfit
 
 CATALOGUE: dict[str, StepEntry] = {
     entry.name: entry
-    for family in (numbers, curves, categories, times, texts, combinations, operators)
+    for family in (numbers, curves, categories, times, texts, combinations, operators, places)
     for entry in family.ENTRIES
 }
 

@@ -97,6 +97,22 @@ def test_explain_shows_the_elements_and_steps_of_each_column(page):
     assert "one_hot" in run("explain", page).stdout
 
 
+def test_explain_shows_constants_and_points(tmp_path):
+    page = tmp_path / "features.yaml"
+    page.write_text("""
+columns: {lat: float, lon: float}
+outputs:
+  x:
+    features:
+      - {constant: 1.5}
+      - {columns: [lat, lon], steps: [haversine: {points: {jfk: [40.6, -73.8], lax: [33.9, -118.4]}}]}
+""")
+    rows = json.loads(run("explain", page, "--json").stdout)
+    assert [(row["elements"], row["column"], row["steps"]) for row in rows] == [
+        ("0", "none", ""), ("1-2", "lat, lon", "haversine(points=[jfk, lax])")
+    ]  # fmt: skip
+
+
 def test_check_tells_every_mistake_and_fails(page):
     page.write_text(PAGE.replace("log1p", "log2").replace("- distance", "- origin"))
     result = run("check", page, "--json")
