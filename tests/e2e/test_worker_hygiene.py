@@ -73,7 +73,7 @@ outputs:
     features:
       - {column: amount, steps: [impute: {value: 1.5, indicator: true}, log1p]}
       - {column: place, steps: [ordinal: {categories: [near, far], unknown: nan}]}
-      - {column: at, steps: [timestamp_part: {part: hour}]}
+      - {column: at, steps: [timestamp_part: {part: hour, time_zone: Europe/Berlin}]}
 """
 #: A worker with the demo's models takes 113 MB of which the ring is 34, shared with those who read it.
 MOST_PRIVATE_BYTES = 96_000_000
