@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.output import AsJson, progress_bar, show, tell
-from gateway.config.features import FeatureEntry, FeatureSpec, load_feature_spec
+from gateway.config.features import FeatureEntry, FeatureSpec, load_feature_spec, read_page
 from gateway.config.features_schema import schema_text
 from gateway.core.errors import ConfigurationError, LoadFailed, Problem
 from gateway.core.tensors import TensorSpec
@@ -17,6 +17,9 @@ from gateway.features.compiler import load_plan, parts_of, width_of
 from gateway.features.from_sklearn import from_sklearn
 from gateway.features.plan import Plan
 from gateway.features.replay import Cell, Replay, replay
+from gateway.features.to_onnx import to_onnx
+from gateway.features.to_onnx.graph import Versions
+from gateway.features.to_onnx.merge import merged, read_model
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -170,6 +173,28 @@ def _graph_inputs(file: Path, model: Path | None) -> list[TensorSpec] | None:
     from gateway.serving.session import open_session  # noqa: PLC0415 - loads ONNX Runtime
 
     return list(open_session(model or beside).graph.inputs)
+
+
+@app.command("to-onnx", epilog="Example: gateway features to-onnx models/housing/1/features.yaml --out plan.onnx")
+def export(
+    file: Page,
+    out: Annotated[Path, typer.Option(help="Where to write the graph.")],
+    merge: Annotated[Path | None, typer.Option(help="Put the plan in front of this model, from columns on.")] = None,
+) -> None:
+    """Write the plan as a graph of ONNX's operators, for other servers. Steps without an exact form there are named.
+
+    Inputs are the columns, [rows, 1]: float64, int64 (also bools, and instants as microseconds since 1970 in UTC) or
+    text, missing as NaN, -2**63 and the empty text. Where the gateway fails a row, the graph fails the whole run.
+    """
+    page = read_page(file)
+
+    def plan(versions: Versions) -> Any:
+        return to_onnx(page, file.parent, versions=versions)
+
+    graph = plan(Versions()) if merge is None else merged(plan, read_model(merge))
+    out.write_bytes(graph.SerializeToString())
+    sides = [", ".join(entry.name for entry in side) for side in (graph.graph.input, graph.graph.output)]
+    tell(f"{out}: {sides[0]} -> {sides[1]}")
 
 
 @app.command(epilog="Example: gateway features schema > models/features.schema.json")

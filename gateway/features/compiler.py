@@ -105,16 +105,44 @@ def compile_page(page: FeaturePage, folder: Path, graph_inputs: Sequence[TensorS
     With ``graph_inputs``, the outputs must be exactly those, in name, data type and elements of a row.
     ConfigurationError with every problem, each with the page's file and the path inside it.
     """
+    compilation = _compiled(page, folder)
+    shapes = _check_graph(compilation, graph_inputs) if graph_inputs is not None else {}
+    _raise_problems(compilation)
+    return _assemble(compilation, shapes)
+
+
+@dataclass(frozen=True)
+class PlanValues:
+    """A sound page before it becomes instructions: the rows of its columns, and what its outputs are made of."""
+
+    page: FeaturePage
+    loads: dict[str, Value]
+    emissions: list[Emission]
+    #: Of the elements of each output.
+    names: dict[str, list[str]]
+
+
+def compile_values(page: FeaturePage, folder: Path) -> PlanValues:
+    """``page`` as far as it is the same for every target. ConfigurationError with every problem."""
+    compilation = _compiled(page, folder)
+    _raise_problems(compilation)
+    names = {name: _names_of(parts)() for name, parts in compilation.parts.items()}
+    return PlanValues(page, compilation.loads, _all_emissions(compilation), names)
+
+
+def _compiled(page: FeaturePage, folder: Path) -> _Compilation:
     compilation = _Compilation(page, folder, problems=list(page.problems))
     for name in page.outputs:
         _compile_output(name, compilation)
-    shapes = _check_graph(compilation, graph_inputs) if graph_inputs is not None else {}
     width = sum(compilation.widths().values())
     if width > MAX_ROW_ELEMENTS:
         compilation.problem("outputs", f"a row has {width} elements, over {MAX_ROW_ELEMENTS}")
+    return compilation
+
+
+def _raise_problems(compilation: _Compilation) -> None:
     if compilation.problems:
         raise ConfigurationError(compilation.problems)
-    return _assemble(compilation, shapes)
 
 
 # Features.
@@ -262,7 +290,7 @@ def _assemble(compilation: _Compilation, shapes: dict[str, tuple[int, ...]]) -> 
         )
         for name, part in page.outputs.items()
     ]
-    emissions = [emission for i, name in enumerate(page.outputs) for emission in _emissions(i, compilation.parts[name])]
+    emissions = _all_emissions(compilation)
     loads = list(compilation.loads.values())
     program, slots = assembled(loads, emissions)
     expected = _expected_categories(compilation.program)
@@ -273,6 +301,11 @@ def _assemble(compilation: _Compilation, shapes: dict[str, tuple[int, ...]]) -> 
     ]
     names = [_names_of(compilation.parts[name]) for name in page.outputs]
     return FeaturePlan(columns, outputs, program, slots, names)
+
+
+def _all_emissions(compilation: _Compilation) -> list[Emission]:
+    outputs = enumerate(compilation.page.outputs)
+    return [emission for i, name in outputs for emission in _emissions(i, compilation.parts[name])]
 
 
 def _emissions(output: int, parts: Sequence[Part]) -> list[Emission]:

@@ -63,6 +63,8 @@ class Value:
     last_column: int = -1
     #: Some of the categories whose lack fails a row, for the error's message.
     expected: tuple[str, ...] = ()
+    #: The step that asked for it first; "" for none.
+    step: str = ""
 
     def key(self) -> tuple[object, ...]:
         """Equal for values that are computed alike. Floats by their bits: -0.0 is not 0.0, and NaN is NaN."""
@@ -90,6 +92,8 @@ class Program:
     _known: dict[tuple[object, ...], Value] = field(default_factory=dict)
     _folded: list[Value] = field(default_factory=list)  # kept: keys go by identity
     _shared: dict[Hashable, Any] = field(default_factory=dict)
+    #: The step that is being compiled.
+    step: str = ""
 
     def load(self, column: int, kind: Kind) -> Value:
         """The rows of a column."""
@@ -99,7 +103,7 @@ class Program:
         """The value, which may be known already. A number that no column has a say in becomes a constant."""
         fields.setdefault("column", operands[0].column if operands else 0)
         fields.setdefault("last_column", max((operand.last_column for operand in operands), default=-1))
-        value = Value(operation, kind, operands, **fields)
+        value = Value(operation, kind, operands, step=self.step, **fields)
         key = value.key()
         if key not in self._known:
             self._known[key] = value

@@ -27,6 +27,7 @@ def compile_step(arguments: Arguments, parts: list[Part], program: Program, fold
     for lane in lanes:
         if lane.kind not in entry.takes:
             raise Unfit(f"takes {_kinds(entry.takes)}, but is given {lane.kind}{_of(lane, lanes)}")
+    program.step = entry.name
     return entry.compile(arguments, Taken(lanes, program, folder))
 
 

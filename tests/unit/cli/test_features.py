@@ -176,3 +176,30 @@ def test_a_replay_needs_both_a_pipeline_and_rows(page):
     result = run("check", page, "--pipeline", "p.joblib")
     assert result.exit_code == 2
     assert "--pipeline and --data go together" in result.output.replace("\n", " ").replace("│ ", "")
+
+
+def test_to_onnx_writes_the_plan_and_the_plan_before_its_model(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    page = tmp_path / "features.yaml"
+    page.write_text("columns: {a: float}\noutputs: {x: {features: [{column: a, steps: [clip: {min: 0}]}]}}")
+    result = run("to-onnx", page, "--out", tmp_path / "plan.onnx")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"{tmp_path}/plan.onnx: a -> x\n"
+    infos = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 1]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "g", infos[:1], infos[1:])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "model.onnx",
+    )
+    result = run("to-onnx", page, "--out", tmp_path / "both.onnx", "--merge", tmp_path / "model.onnx")
+    assert result.stderr == f"{tmp_path}/both.onnx: a -> y\n"
+    onnx.checker.check_model(onnx.load(tmp_path / "both.onnx"), full_check=True)
+
+
+def test_to_onnx_names_what_has_no_form_there(tmp_path):
+    page = tmp_path / "features.yaml"
+    page.write_text("columns: {s: string}\noutputs: {x: {features: [{column: s, steps: [hash: {buckets: 2}]}]}}")
+    result = run("to-onnx", page, "--out", tmp_path / "plan.onnx")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "s_0: `hash` has no exact form in ONNX's operators" in str(result.exception)
+    assert not (tmp_path / "plan.onnx").exists()

@@ -1,0 +1,14 @@
+"""Missing values, as the graph carries them."""
+
+from __future__ import annotations
+
+from gateway.features.program import Kind
+from gateway.features.to_onnx.graph import MISSING_INTEGER
+
+MISSING: dict[Kind, float | str] = {
+    Kind.FLOAT: float("nan"),
+    Kind.INT: MISSING_INTEGER,
+    Kind.BOOL: MISSING_INTEGER,
+    Kind.TIMESTAMP: MISSING_INTEGER,
+    Kind.STRING: "",
+}
