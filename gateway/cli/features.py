@@ -14,6 +14,7 @@ from gateway.config.features_schema import schema_text
 from gateway.core.errors import ConfigurationError, LoadFailed, Problem
 from gateway.core.tensors import TensorSpec
 from gateway.features.compiler import load_plan, parts_of, width_of
+from gateway.features.draft import draft
 from gateway.features.from_sklearn import from_sklearn
 from gateway.features.plan import Plan
 from gateway.features.replay import Cell, Replay, replay
@@ -53,6 +54,23 @@ def _load_estimator(file: Path) -> Any:
         return joblib.load(file)
     except Exception as error:  # a pickle raises whatever its classes raise
         raise LoadFailed(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+@app.command(
+    "from-dataframe", epilog="Example: gateway features from-dataframe rows.csv --out models/housing/1/features.yaml"
+)
+def draft_page(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet, with a row for each of training.")],
+    out: Annotated[Path, typer.Option(help="Where to write the plan; long vocabularies go beside it.")],
+    output: Annotated[str, typer.Option(help="Name of the graph's input that the features fill.")] = "input",
+    scale: Annotated[bool, typer.Option(help="Bring numbers to mean 0 and variance 1.")] = False,
+) -> None:
+    """Draft a plan from rows: types inferred, and beside each column a comment with what was decided and why."""
+    with progress_bar("reading") as progress:
+        drafted = draft(file, output=output, scale=scale, progress=progress)
+    drafted.write(out)
+    plan = load_plan(out)
+    tell(f"{out}: {plan.column_count} columns -> {', '.join(map(str, plan.output_specs))}", *drafted.comments.head[1:])
 
 
 @app.command(epilog="Example: gateway features explain models/housing/1/features.yaml")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,46 @@ def write_page(spec: FeatureSpec, path: Path) -> None:
     path.write_text(schema_comment(path) + page_text(spec), encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Comments:
+    """What is said in a page beside its own words: above all, behind a column, above a feature (output, index)."""
+
+    head: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+
+def commented_text(spec: FeatureSpec, comments: Comments) -> str:
+    """The page as text, with comments."""
+    lines = [*map(_comment, comments.head), f"format: {spec.format}", "columns:"]
+    for name, column in spec.columns.items():
+        entry = _indented({name: _column(column)}, 2)
+        lines += (
+            entry if name not in comments.columns else [*entry[:-1], f"{entry[-1]}  {_comment(comments.columns[name])}"]
+        )
+    lines.append("outputs:")
+    for name, output in spec.outputs.items():
+        lines += [*_indented({name: {"dtype": output.dtype}}, 2), "    features:"]
+        for i, feature in enumerate(output.features):
+            if (name, i) in comments.features:
+                lines.append(f"    {_comment(comments.features[name, i])}")
+            lines += _indented([_feature(feature)], 4)
+    return "\n".join(lines) + "\n"
+
+
+def _comment(words: str) -> str:
+    # On one line, of characters that a page may have.
+    return "# " + "".join(c if c.isprintable() else "\ufffd" for c in " ".join(words.split()))
+
+
+def _indented(part: object, spaces: int) -> list[str]:
+    return [" " * spaces + line for line in _dumped(part).splitlines()]
+
+
+def _dumped(part: object) -> str:
+    return yaml.dump(part, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+
+
 def page_text(spec: FeatureSpec) -> str:
     """The page as text."""
     document = {
@@ -58,7 +100,7 @@ def page_text(spec: FeatureSpec) -> str:
             for name, output in spec.outputs.items()
         },
     }
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+    return _dumped(document)
 
 
 def _column(column: ColumnSpec) -> object:

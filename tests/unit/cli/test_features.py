@@ -203,3 +203,12 @@ def test_to_onnx_names_what_has_no_form_there(tmp_path):
     assert isinstance(result.exception, ConfigurationError)
     assert "s_0: `hash` has no exact form in ONNX's operators" in str(result.exception)
     assert not (tmp_path / "plan.onnx").exists()
+
+
+def test_from_dataframe_drafts_a_page_with_its_reasons(frame, tmp_path):
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    result = run("from-dataframe", tmp_path / "rows.csv", "--out", tmp_path / "features.yaml", "--scale")
+    assert result.exit_code == 0, result.output
+    assert "2 columns -> input FP32[-1, 4]" in result.stderr
+    assert "# 3 distinct values in 3 rows" in (tmp_path / "features.yaml").read_text()
+    assert Plan.from_yaml(tmp_path / "features.yaml").transform(frame).shape == (3, 4)
