@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.explained_features import explained
 from gateway.cli.output import AsJson, progress_bar, show, tell
-from gateway.config.features import FeatureEntry, FeatureSpec, load_feature_spec, read_page
+from gateway.config.features import load_feature_spec, read_page
 from gateway.config.features_schema import schema_text
 from gateway.core.errors import ConfigurationError, LoadFailed, Problem
 from gateway.core.tensors import TensorSpec
-from gateway.features.compiler import load_plan, parts_of, width_of
+from gateway.features.compiler import load_plan
 from gateway.features.draft import draft
 from gateway.features.from_sklearn import from_sklearn
 from gateway.features.plan import Plan
@@ -75,52 +76,14 @@ def draft_page(
 
 @app.command(epilog="Example: gateway features explain models/housing/1/features.yaml")
 def explain(file: Page, as_json: AsJson = False) -> None:
-    """Show what becomes of each column: one row a feature, in the order of the elements."""
+    """Show what becomes of each column: a row for each feature, in the order of the elements."""
     load_plan(file)  # every mistake before any row
     spec = load_feature_spec(file)
     columns = {
-        "output": "OUTPUT", "elements": "ELEMENTS", "column": "COLUMN", "type": "TYPE", "steps": "STEPS",
+        "output": "OUTPUT", "elements": "ELEMENTS", "names": "NAMES", "column": "COLUMNS", "type": "TYPE",
+        "steps": "STEPS",
     }  # fmt: skip
-    show(_explained(spec, file.parent), columns, as_json=as_json)
-
-
-def _explained(spec: FeatureSpec, folder: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for name, output in spec.outputs.items():
-        first = 0
-        for feature, parts in zip(output.features, parts_of(spec, name, folder), strict=True):
-            width = width_of(parts)
-            columns = list(dict.fromkeys(feature.column_names()))
-            rows.append(
-                {
-                    "output": name,
-                    "elements": str(first) if width == 1 else f"{first}-{first + width - 1}" if width else "none",
-                    "column": ", ".join(columns) or "none",
-                    "type": ", ".join(dict.fromkeys(spec.columns[column].type for column in columns)),
-                    "steps": _steps_text(feature),
-                }
-            )
-            first += width
-    return rows
-
-
-def _steps_text(feature: FeatureEntry) -> str:
-    return " -> ".join(_step_text(step.model_dump(exclude_defaults=True), step.step) for step in feature.steps)
-
-
-def _step_text(arguments: dict[str, Any], name: str) -> str:
-    shown = ", ".join(f"{key}={_argument_text(value)}" for key, value in arguments.items() if key != "step")
-    return f"{name}({shown})" if shown else name
-
-
-def _argument_text(value: object) -> str:
-    if isinstance(value, tuple) and len(value) > 4:
-        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} in all]"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(str, value))}]"
-    if isinstance(value, dict):  # a vocabulary's file, or things by their names
-        return str(value["file"]) if "sha256" in value else _argument_text(tuple(value))
-    return f"{value}"
+    show(explained(spec, file.parent), columns, as_json=as_json)
 
 
 @app.command(

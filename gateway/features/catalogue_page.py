@@ -14,8 +14,10 @@ from gateway.config.feature_steps import STEPS
 from gateway.config.feature_steps.categories import VocabularyFile
 from gateway.config.features import MAX_DEPTH, MAX_PROBLEMS, ColumnSpec, FeatureEntry, FeatureSpec, OutputSpec
 from gateway.config.yaml_reader import MAX_FILE_BYTES, MAX_NESTING
+from gateway.features import catalogue_guide
+from gateway.features.from_sklearn import CONVERTERS
 from gateway.features.steps import CATALOGUE
-from gateway.features.steps.entry import NOTHING, StepEntry
+from gateway.features.steps.entry import NOTHING, Outcomes, StepEntry
 
 _EXAMPLE = """\
 ```yaml
@@ -89,9 +91,14 @@ def render() -> str:
         "version's folder, beside `model.onnx`. This page is written from the catalogue by "
         "`python -m gateway.features.catalogue_page`; a test keeps it current.",
         _EXAMPLE,
-        "`gateway features from-sklearn pipeline.joblib --out features.yaml` writes it from a fitted pipeline, "
-        "`gateway features check` tells every mistake in it, `gateway features explain` shows what becomes of each "
-        "column. `gateway.features.Plan.from_yaml(path).transform(frame)` runs the same compiled loop in training.",
+        "`gateway features from-sklearn pipeline.joblib --out features.yaml` writes it from a fitted pipeline; in "
+        "training, `gateway.features.Plan` runs the loop that serves.",
+        "## On the command line: `gateway features …`",
+        catalogue_guide.COMMANDS,
+        "## From Python",
+        catalogue_guide.PYTHON,
+        "## From scikit-learn",
+        _import_table(),
         "## The page",
         _table(FeatureSpec, "columns", "outputs", "format"),
         _YAML,
@@ -104,6 +111,7 @@ def render() -> str:
         "### `outputs.NAME.features`",
         _table(FeatureEntry),
         "A step is its name (`log1p`), or its name with arguments (`clip: {min: 0}`).",
+        catalogue_guide.GROUPS,
         "### `vocabulary`",
         str(VocabularyFile.__doc__),
         _table(VocabularyFile),
@@ -123,20 +131,39 @@ def _step(entry: StepEntry) -> str:
         f"- takes: {', '.join(str(kind) for kind in entry.takes)}",
         f"- gives: {entry.gives}",
         f"- formula: {entry.formula}",
-        f"- missing: {entry.outcomes.missing}",
-        f"- infinite: {entry.outcomes.infinite}",
     ]
-    if entry.outcomes.unseen != NOTHING:
-        facts.append(f"- unseen: {entry.outcomes.unseen}")
-    if entry.outcomes.beyond != NOTHING:
-        facts.append(f"- out of range: {entry.outcomes.beyond}")
     if entry.twin:
         facts.append(f"- scikit-learn: {entry.twin}")
-    parts = [f"### `{entry.name}`", str(spec.__doc__), "\n".join(facts)]
+    parts = [f"### `{entry.name}`", str(spec.__doc__), "\n".join(facts), _outcomes(entry.outcomes)]
     if len(spec.model_fields) > 1:
         parts.append(_table(spec))
     parts.append(f"```yaml\n- {entry.example}\n```")
     return "\n\n".join(parts)
+
+
+def _outcomes(outcomes: Outcomes) -> str:
+    """What becomes of odd values; those that cannot come are left out."""
+    rows = {
+        "missing": outcomes.missing, "infinite": outcomes.infinite, "unseen": outcomes.unseen,
+        "out of range": outcomes.beyond,
+    }  # fmt: skip
+    lines = [f"| {value} | {_cell(outcome)} |" for value, outcome in rows.items() if outcome != NOTHING]
+    return "\n".join(["| a value that is | becomes |", "|---|---|", *lines])
+
+
+def _import_table() -> str:
+    """By the estimators that are imported: the steps that have them for their twin."""
+    steps = catalogue_guide.containers()
+    for path in CONVERTERS:
+        name = path.rpartition(".")[2]
+        twins = [f"`{entry.name}`" for entry in CATALOGUE.values() if entry.twin and f"`{name}`" in entry.twin]
+        steps.setdefault(name, ", ".join(twins))
+    rows = [f"| `{path.removeprefix('sklearn.')}` | {steps[path.rpartition('.')[2]]} |" for path in CONVERTERS]
+    return "\n".join([catalogue_guide.IMPORT, *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _table(spec: type[BaseModel], *names: str) -> str:

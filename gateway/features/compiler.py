@@ -70,6 +70,11 @@ def parts_of(spec: FeatureSpec, output: str, folder: Path) -> list[list[Part]]:
     return [parts or [] for parts in found]
 
 
+def names_of(parts: Sequence[Part]) -> list[str]:
+    """Of the elements that they stand for."""
+    return _names_of(parts)()
+
+
 def width_of(parts: Sequence[Part]) -> int:
     """Elements of the output that they stand for."""
     return sum(part.width if isinstance(part, Elements) else 1 for part in parts)

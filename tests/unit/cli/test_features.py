@@ -85,14 +85,14 @@ def test_explain_shows_the_elements_and_steps_of_each_column(page):
     rows = json.loads(run("explain", page, "--json").stdout)
     assert rows == [
         {
-            "output": "x", "elements": "0-1", "column": "distance", "type": "float",
-            "steps": "log1p -> impute(value=0, indicator=True)",
+            "output": "x", "elements": "0-1", "names": "distance, missingindicator_distance", "column": "distance",
+            "type": "float", "steps": "log1p -> impute(value=0, indicator=True)",
         },
         {
-            "output": "x", "elements": "2-6", "column": "carrier", "type": "string",
-            "steps": "one_hot(categories=[AA, DL, UA, … 5 in all], unknown=ignore)",
+            "output": "x", "elements": "2-6", "names": "carrier_AA, carrier_DL, … carrier_WN (5)", "column": "carrier",
+            "type": "string", "steps": "one_hot(categories=[AA, DL, UA, … 5 in all], unknown=ignore)",
         },
-        {"output": "x", "elements": "7", "column": "distance", "type": "float", "steps": ""},
+        {"output": "x", "elements": "7", "names": "distance", "column": "distance", "type": "float", "steps": ""},
     ]  # fmt: skip
     assert "one_hot" in run("explain", page).stdout
 
@@ -109,8 +109,30 @@ outputs:
 """)
     rows = json.loads(run("explain", page, "--json").stdout)
     assert [(row["elements"], row["column"], row["steps"]) for row in rows] == [
-        ("0", "none", ""), ("1-2", "lat, lon", "haversine(points=[jfk, lax])")
+        ("0", "constant 1.5", ""), ("1-2", "lat, lon", "haversine(points=[jfk, lax])")
     ]  # fmt: skip
+
+
+def test_explain_shows_groups_with_what_is_in_them(tmp_path):
+    path = tmp_path / "features.yaml"
+    path.write_text("""\
+columns: {a: float, b: int}
+outputs:
+  x:
+    features:
+    - features: [{columns: [a, b], steps: [standard_scale]}, {column: a, steps: [log1p], prefix: log_}]
+      steps: [polynomial: {degree: [1, 2], interaction_only: true}]
+    - {constant: 1.5}
+""")
+    rows = json.loads(run("explain", path, "--json").stdout)
+    assert [(row["elements"], row["column"], row["steps"]) for row in rows] == [
+        ("0-6", "a, b", "polynomial(degree=[1, 2], interaction_only=True)"),
+        ("", "  └ a, b", "standard_scale"),
+        ("", "  └ a", "log1p"),
+        ("7", "constant 1.5", ""),
+    ]
+    assert rows[0]["names"] == "1, a, … b log_a (7)"
+    assert "└ a, b" in run("explain", path).stdout
 
 
 def test_check_tells_every_mistake_and_fails(page):

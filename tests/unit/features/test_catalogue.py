@@ -1,6 +1,7 @@
 """The catalogue is whole: every step has its arguments, its example compiles, its page is current."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gateway.config.features_schema import SCHEMA_FILE, schema_text
 from gateway.config.yaml_reader import parse_yaml
 from gateway.features import catalogue_page
 from gateway.features.compiler import compile_plan
+from gateway.features.from_sklearn import CONVERTERS
 from gateway.features.program import Kind
 from gateway.features.steps import CATALOGUE
 from tests.reference import features as reference
@@ -73,3 +75,16 @@ def test_the_schema_in_the_package_is_current():
     written = "run `python -m gateway.config.features_schema`, which writes it anew"
     assert SCHEMA_FILE.read_text() == schema_text(), written
     assert json.loads(schema_text())["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("path", CONVERTERS)
+def test_every_estimator_that_is_imported_has_its_row(path):
+    rows = dict(re.findall(r"^\| `([a-z_.]*\w+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert rows[path.removeprefix("sklearn.")].strip()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_step_has_its_table_of_outcomes(name):
+    section = PAGE.read_text(encoding="utf-8").split(f"### `{name}`\n")[1].split("\n### ")[0]
+    assert "| a value that is | becomes |" in section
+    assert "\n| missing | " in section
