@@ -99,13 +99,15 @@ class Plan(TransformerApi):
         rows in memory already is not copied. FeatureInputInvalid names the first row that fails, its column and value.
         ``set_output`` makes a DataFrame of the one array.
         """
-        columns = data if type(data) is dict else self._columns_of(data)
+        is_mapping = type(data) is dict
+        columns = data if is_mapping else self._columns_of(data)
         try:
             results = self.compiled.transform(columns)
         except UnplainColumn:
             results = self.compiled.transform(self._plain(columns))
         if len(results) == 1:
-            return self._contained(results[0], data)
+            # No data that scikit-learn knows: only what was asked of this plan makes a frame of it.
+            return results[0] if is_mapping and self._container is None else self._contained(results[0], data)
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
     def _columns_of(self, table: Table) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _CONTAINERS = ("default", "pandas", "polars")
 class TransformerApi(ABC):
     """``fit`` learns nothing: everything that was fitted stands in the page."""
 
-    #: As ``set_output`` said; None: as scikit-learn's ``set_config(transform_output=…)`` says.
+    #: As ``set_output`` said; None: for frames and tables, as scikit-learn's ``set_config(transform_output=…)`` says.
     _container: Container | None = None
 
     @abstractmethod

@@ -111,6 +111,7 @@ def test_the_output_that_scikit_learn_is_configured_for_is_followed(plan, frame)
         assert isinstance(plan.transform(frame), pd.DataFrame)
         assert isinstance(make_pipeline(plan, StandardScaler()).fit_transform(frame), pd.DataFrame)
         assert isinstance(clone(plan).set_output(transform="default").transform(frame), np.ndarray)
+        assert isinstance(plan.transform({"distance": [1.0], "carrier": ["AA"]}), np.ndarray)  # it knows no such input
     pipeline = make_pipeline(plan, StandardScaler()).set_output(transform="pandas")
     assert pipeline.fit_transform(frame).columns.tolist() == NAMES
 
