@@ -52,10 +52,10 @@ PYTHON = """\
 ```python
 from gateway.features import Plan
 
-plan = Plan.from_yaml("models/housing/1/features.yaml")      # or Plan.from_sklearn(fitted)
-plan.transform({"income": [8.3], "ocean": ["NEAR BAY"]})     # an array [1, width]; a dict of them if there are several
-plan.transform(frame)                                        # pandas, polars, or an Arrow table
-make_pipeline(plan, LogisticRegression()).fit(frame, y)      # a transformer that is fitted already
+plan = Plan.from_yaml("models/housing/1/features.yaml")  # or Plan.from_sklearn(fitted)
+plan.transform({"income": [8.3], "ocean": ["NEAR BAY"]})  # an array [1, width]; a dict of them if there are several
+plan.transform(frame)  # pandas, polars, or an Arrow table
+make_pipeline(plan, LogisticRegression()).fit(frame, y)  # a transformer that is fitted already
 ```
 
 A plan is a scikit-learn transformer (1.4 and later: pipelines, `ColumnTransformer`, searches, `clone`, `set_output`,
