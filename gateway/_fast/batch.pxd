@@ -37,6 +37,8 @@ cdef class Batch:
     cdef object empty_array(self, tuple shape, int dtype)
     cdef size_t pieces_of(self, int spec, Span* pieces) noexcept
     cdef void note_pieces(self, Span* pieces) noexcept
+    cdef size_t texts_in_lists(self) except? 0
+    cdef uint8_t* split_lists(self, int column, uint8_t* room) except NULL
     cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1
     cdef int scatter(self, list arrays) except -1

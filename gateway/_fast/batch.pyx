@@ -17,8 +17,10 @@ from gateway._fast.clock cimport monotonic_ns
 from gateway._fast.dtypes cimport DT_BYTES, DTYPE_COUNT, dtype_itemsize
 from gateway._fast.exchange cimport MAX_RANK, TensorView
 from gateway._fast.feature_plan cimport FeaturePlan
+from gateway._fast.feature_program cimport COLUMN_STRINGS
 from gateway._fast.record_frames cimport fingerprint_ahead
 from gateway._fast.served cimport GraphTensor
+from gateway._fast.text_arena cimport Arena, arena_free
 
 from gateway.core.errors import GatewayError, InferenceFailed, InternalError, Overloaded, TensorMismatch
 from gateway.core.tensors import DataType
@@ -293,11 +295,13 @@ cdef class Batch:
         cdef RowError* errors
         cdef void** outputs
         cdef Span* pieces
+        cdef Arena made
         cdef int i
         cdef dict feeds = {}
-        cdef uint8_t* scratch = <uint8_t*>malloc(columns_size(plan, rows, count))
+        cdef uint8_t* scratch = <uint8_t*>malloc(columns_size(plan, rows, count) + self.texts_in_lists() * sizeof(Span))
         if scratch == NULL:
             raise MemoryError
+        memset(&made, 0, sizeof(Arena))
         try:
             columns = <Column*>scratch
             outputs = <void**>(columns + plan.column_count)
@@ -305,18 +309,23 @@ cdef class Batch:
             errors = <RowError*>(pieces + count * plan.column_count)
             self.lay_out_columns(columns, pieces, <uint8_t*>(errors + rows))
             for i in range(plan.output_count):
-                array = self.empty_array((rows, *plan.output_specs[i].shape[1:]), plan.outputs[i].dtype)
+                array = plan.room_of_output(i, rows)
                 outputs[i] = bytes_of(array)
                 self.input_bytes += <size_t>array.nbytes
                 feeds[plan.output_specs[i].name] = array
             if rows * plan.column_count > GIL_TEXTS:
                 with nogil:
-                    failed = plan.run(columns, rows, outputs, errors)
+                    failed = plan.run(columns, rows, outputs, errors, &made)
             else:
-                failed = plan.run(columns, rows, outputs, errors)
+                failed = plan.run(columns, rows, outputs, errors, &made)
             if failed:
                 self.fail_rows(columns, errors)
+            if plan.gives_texts:
+                for i in range(plan.output_count):
+                    name = plan.output_specs[i].name
+                    feeds[name] = plan.array_in_room(i, feeds[name])
         finally:
+            arena_free(&made)
             free(scratch)
         return feeds
 
@@ -337,7 +346,10 @@ cdef class Batch:
             view = &first.inputs[first.input_of_spec[c]]
             columns[c].dtype = view.dtype
             size = bytes_together(pieces + c * count, count)
-            if view.dtype == DT_BYTES:
+            if self.version.plan.columns[c].type == COLUMN_STRINGS and view.dtype == DT_BYTES:
+                columns[c].strings = <Span*>room
+                room = self.split_lists(c, room)
+            elif view.dtype == DT_BYTES:
                 columns[c].strings = <Span*>room
                 if size > GIL_BYTES:
                     with nogil:
@@ -355,6 +367,36 @@ cdef class Batch:
                     join(pieces + c * count, count, room)
                 room += (size + 7) & ~(<size_t>7)
         return 0
+
+    cdef size_t texts_in_lists(self) except? 0:
+        # Of all columns of lists, padding included.
+        cdef FeaturePlan plan = self.version.plan
+        cdef Exchange exchange
+        cdef size_t count = 0
+        cdef int c
+        if not plan.takes_lists:
+            return 0
+        for exchange in self.exchanges:
+            for c in range(plan.column_count):
+                if plan.columns[c].type == COLUMN_STRINGS and exchange.input_of_spec[c] >= 0:
+                    count += <size_t>exchange.inputs[exchange.input_of_spec[c]].elements
+        return count
+
+    cdef uint8_t* split_lists(self, int column, uint8_t* room) except NULL:
+        # A span for the list of each row, then one for each of their texts. Returns the end of what was written.
+        cdef Exchange exchange
+        cdef TensorView* view
+        cdef Span* lists = <Span*>room
+        cdef Span* text = lists + self.rows
+        for exchange in self.exchanges:
+            view = &exchange.inputs[exchange.input_of_spec[column]]
+            if view.size > GIL_BYTES:
+                with nogil:
+                    text = split_rows(view, exchange.rows, lists, text)
+            else:
+                text = split_rows(view, exchange.rows, lists, text)
+            lists += exchange.rows
+        return <uint8_t*>text
 
     cdef void note_pieces(self, Span* pieces) noexcept:
         # Where each exchange holds its rows of each column: [column][exchange]. One exchange after the other, for its
@@ -583,6 +625,23 @@ cdef uint8_t* split_texts(const Span* pieces, Py_ssize_t count, uint8_t* room) n
             at += 4 + text.n
             text += 1
     return <uint8_t*>text
+
+
+cdef Span* split_rows(const TensorView* view, int64_t rows, Span* lists, Span* text) noexcept nogil:
+    # A checked BYTES tensor of so many texts a row. Empty ones are padding. Returns behind the last text.
+    cdef const uint8_t* at = view.data
+    cdef int64_t width = view.elements // rows if rows else 0
+    cdef int64_t row, k
+    for row in range(rows):
+        lists[row].at = <const uint8_t*>text
+        for k in range(width):
+            text.n = text_size(at)
+            text.at = at + 4
+            at += 4 + text.n
+            if text.n:
+                text += 1
+        lists[row].n = text - <const Span*>lists[row].at
+    return text
 
 
 cdef inline int let_others_run(Py_ssize_t done) except -1:

@@ -12,16 +12,16 @@ from gateway._fast.dtypes cimport (
 )
 from gateway._fast.exchange cimport Span
 from gateway._fast.feature_program cimport (
-    COLUMN_BOOL, COLUMN_FLOAT, COLUMN_INT, COLUMN_STRING, COLUMN_TIMESTAMP, DTYPE_MICROSECONDS,
-    FAILURE_ABSENT, FAILURE_DTYPE, FAILURE_INFINITE, FAILURE_MISSING, FAILURE_NOT_BOOL, FAILURE_NOT_INTEGER,
-    FAILURE_TIMESTAMP, Block, fail, integers_at, numbers_at, texts_at,
+    COLUMN_BOOL, COLUMN_FLOAT, COLUMN_INT, COLUMN_STRING, COLUMN_STRINGS, COLUMN_TIMESTAMP, DTYPE_MICROSECONDS,
+    FAILURE_ABSENT, FAILURE_DTYPE, FAILURE_INFINITE, FAILURE_LONG_LIST, FAILURE_MISSING, FAILURE_NOT_BOOL, FAILURE_NOT_INTEGER,
+    FAILURE_TIMESTAMP, LIST_TEXTS_MAX, Block, fail, integers_at, numbers_at, texts_at,
 )
 from gateway._fast.instants cimport MICROS, float_timestamp, integer_timestamp, parse_timestamp
 
 cdef struct Column:                    # one named column over the rows of a batch
     int32_t dtype                      # dtypes.DType as sent: any numeric type, BOOL or BYTES
     const uint8_t* values              # borrowed: packed rows of a numeric type, any alignment; NULL = absent, or BYTES
-    const Span* strings                # borrowed: for BYTES one span per row; else NULL
+    const Span* strings                # borrowed: for BYTES one span per row, a text or a list of texts; else NULL
 
 cdef struct PlanColumn:
     int32_t index                      # in the plan, for errors
@@ -251,12 +251,17 @@ cdef inline void fail_all(Block* block, int32_t column, int kind) noexcept nogil
         fail(block, row, column, kind)
 
 
+cdef inline bint is_spans(int32_t type) noexcept nogil:
+    # Texts, or lists of them: missing if empty.
+    return type == COLUMN_STRING or type == COLUMN_STRINGS
+
+
 cdef inline void load_missing(Block* block, const PlanColumn* column, int32_t slot) noexcept nogil:
     cdef int row
     if column.type == COLUMN_FLOAT:
         for row in range(block.rows):
             numbers_at(block, slot)[row] = NAN
-    elif column.type == COLUMN_STRING:
+    elif is_spans(column.type):
         memset(texts_at(block, slot), 0, block.rows * sizeof(Span))
     else:
         for row in range(block.rows):
@@ -279,7 +284,7 @@ cdef inline void check_missing(Block* block, const PlanColumn* column, int32_t s
     for row in range(block.rows):
         if column.type == COLUMN_FLOAT:
             missing = isnan(numbers_at(block, slot)[row])
-        elif column.type == COLUMN_STRING:
+        elif is_spans(column.type):
             missing = texts_at(block, slot)[row].n == 0
         else:
             missing = integers_at(block, slot)[row] == INT64_MIN
@@ -287,8 +292,16 @@ cdef inline void check_missing(Block* block, const PlanColumn* column, int32_t s
             fail(block, row, column.index, FAILURE_MISSING)
 
 
+cdef inline void check_lists(Block* block, const PlanColumn* column, Span* lists) noexcept nogil:
+    cdef int row
+    for row in range(block.rows):
+        if lists[row].n > LIST_TEXTS_MAX:
+            lists[row].n = 0
+            fail(block, row, column.index, FAILURE_LONG_LIST)
+
+
 cdef inline bint takes(int32_t type, int32_t dtype) noexcept nogil:
-    if type == COLUMN_STRING:
+    if is_spans(type):
         return dtype == DT_BYTES
     if type == COLUMN_TIMESTAMP:
         return (dtype == DT_BYTES or dtype == DT_FP64 or dtype == DTYPE_MICROSECONDS or dtype == DT_INT8
@@ -319,8 +332,10 @@ cdef inline bint load_sent(Block* block, const PlanColumn* column, const Column*
         load_integers(block, column, sent.dtype, values, integers_at(block, slot))
     elif column.type == COLUMN_BOOL:
         load_bools(block, column, sent.dtype, values, integers_at(block, slot))
-    elif column.type == COLUMN_STRING:
+    elif is_spans(column.type):
         memcpy(texts_at(block, slot), strings, block.rows * sizeof(Span))
+        if column.type == COLUMN_STRINGS:
+            check_lists(block, column, texts_at(block, slot))
     else:
         load_timestamps(block, column, sent.dtype, values, strings, integers_at(block, slot))
     return True

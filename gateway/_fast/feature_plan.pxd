@@ -8,6 +8,7 @@ from gateway._fast.exchange cimport Span
 from gateway._fast.feature_columns cimport Column, PlanColumn
 from gateway._fast.feature_program cimport Block, Instruction, RowError
 from gateway._fast.lent_columns cimport LentColumns
+from gateway._fast.text_arena cimport Arena
 
 cdef enum:
     STACK_SLOTS = 32                   # registers of a run that stand on its stack (16 KB)
@@ -16,7 +17,7 @@ cdef enum:
     MAX_DIMENSIONS = 32                # of an output, which numpy holds
 
 cdef struct PlanOutput:
-    int32_t dtype                      # DT_FP32, DT_FP64 or DT_INT64
+    int32_t dtype                      # DT_FP32, DT_FP64, DT_INT64 or DT_BYTES, whose elements are Spans
     int64_t width                      # elements of one row
     bint sparse                        # has elements that only a hit sets, so zeroed before a run
 
@@ -26,6 +27,8 @@ cdef class FeaturePlan:
     cdef readonly int instruction_count
     cdef readonly int slot_count
     cdef bint makes_texts              # has instructions that need TextMemory
+    cdef bint gives_texts              # has a string output
+    cdef bint takes_lists              # has a column of lists
     cdef PlanColumn* columns           # owned: freed in __dealloc__
     cdef int32_t* types                # owned: freed in __dealloc__; ColumnType of each column
     cdef PlanOutput* outputs           # owned: freed in __dealloc__
@@ -42,7 +45,16 @@ cdef class FeaturePlan:
 
     # Fill `outputs[i]` (caller-owned, aligned to its elements, rows * outputs[i].width of them) from `columns` (in plan
     # order). Returns how many rows failed. `errors` has one entry a row; a failed row's outputs are zeros.
-    cdef int64_t run(self, const Column* columns, int64_t rows, void** outputs, RowError* errors) noexcept nogil
+    # Of a string output each element is a Span into `columns`, the plan or `made`, an arena that is zeroed before and
+    # that the caller frees; NULL if the plan gives no texts.
+    cdef int64_t run(
+        self, const Column* columns, int64_t rows, void** outputs, RowError* errors, Arena* made
+    ) noexcept nogil
+
+    # Room for an output of so many rows: the array itself or, of a string output, where its Spans go.
+    cdef object room_of_output(self, int output, int64_t rows)
+    # The array of an output whose room was filled: of a string output, an array of Python's texts.
+    cdef object array_in_room(self, int output, object room)
 
     # Whether the column takes that data type.
     cdef bint accepts(self, int column, int32_t dtype) noexcept nogil
@@ -62,6 +74,5 @@ cdef class FeaturePlan:
     cdef object invalid(self, int64_t row, int column, int kind, value)
     cdef str describe(self, int column, int kind, value)
     cdef LentColumns borrow(self, columns)
-    cdef list empty_outputs(self, int64_t rows)
-    cdef int run_lent(self, LentColumns columns, list results, list failures) except -1
+    cdef list run_lent(self, LentColumns columns, list failures)
     cdef int tell_failures(self, LentColumns columns, const RowError* errors, list failures) except -1

@@ -2,6 +2,8 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -10,26 +12,28 @@ from libc.string cimport memcpy, memset
 cimport numpy
 
 from gateway._fast.clock cimport monotonic_ns
-from gateway._fast.dtypes cimport DT_FP32, DT_FP64, DT_UINT64, dtype_itemsize
+from gateway._fast.dtypes cimport DT_BYTES, DT_FP32, DT_FP64, DT_INT64, DT_UINT64, dtype_itemsize
 from gateway._fast.feature_categories cimport run_categories
 from gateway._fast.feature_columns cimport load, load_doubles, load_wide_integers, sent_itemsize, takes
 from gateway._fast.feature_combinations cimport run_combinations
 from gateway._fast.feature_curves cimport run_curves
-from gateway._fast.feature_elements cimport run_elements
+from gateway._fast.feature_elements cimport emit_texts, run_elements
 from gateway._fast.feature_numbers cimport run_numbers
 from gateway._fast.feature_operators cimport run_operators
 from gateway._fast.feature_places cimport run_places
 from gateway._fast.feature_program cimport (
-    BLOCK_ROWS, DTYPE_MICROSECONDS, EMIT_HASHED, EMIT_ONE_HOT, EMIT_TERMS, FAILURE_MEMORY, FAILURE_NONE, FAMILY_BITS,
-    FAMILY_CATEGORIES, FAMILY_COLUMNS, FAMILY_COMBINATIONS, FAMILY_CURVES, FAMILY_ELEMENTS, FAMILY_NUMBERS,
-    FAMILY_OPERATORS, FAMILY_PLACES, FAMILY_TEXTS, FAMILY_TIMES, OP_GEOHASH, OP_MAP_TEXT, OP_REPLACE_TEXT, SLOT_BYTES, TEXT_ARENA_BYTES, TextMemory,
+    BLOCK_ROWS, COLUMN_STRINGS, DTYPE_MICROSECONDS, EMIT_HASHED, EMIT_HOT_CODES, EMIT_ONE_HOT, EMIT_SUMMED_CODES,
+    EMIT_TERMS, FAILURE_MEMORY, FAILURE_NONE, FAMILY_BITS, FAMILY_CATEGORIES, FAMILY_COLUMNS, FAMILY_COMBINATIONS,
+    FAMILY_CURVES, FAMILY_ELEMENTS, FAMILY_NUMBERS, FAMILY_OPERATORS, FAMILY_PLACES, FAMILY_TEXTS, FAMILY_TIMES,
+    OP_GEOHASH, OP_HASH_LIST, OP_LOOKUP_LIST, OP_MAP_TEXT, OP_REPLACE_TEXT, OP_SPLIT, SLOT_BYTES, TEXT_ARENA_BYTES,
+    TextMemory, texts_of,
 )
 from gateway._fast.feature_texts cimport run_texts
 from gateway._fast.feature_times cimport run_times
 from gateway._fast.instants cimport parse_timestamp
 from gateway._fast.lent_columns cimport LentColumns, lent
 from gateway._fast.shown_text cimport shown_text
-from gateway._fast.text_arena cimport arena_empty, arena_free
+from gateway._fast.text_arena cimport Arena, arena_empty, arena_free
 from gateway._fast.text_pattern cimport TextPattern
 from gateway._fast.text_terms cimport TermVectorizer, free_scratch
 from gateway._fast.unicode_text cimport CharacterMap
@@ -45,6 +49,8 @@ numpy.import_array()
 
 cdef enum:
     SHOWN_BYTES = 64                # bytes of a text that an error message shows
+    SHOWN_TEXTS = 8                 # of a list
+    GIL_TEXTS = 512                 # Python texts made before others get a turn: about 50 µs
 
 
 def parse_timestamp_text(str text):
@@ -101,6 +107,7 @@ cdef class FeaturePlan:
             column.missing_fails = code.missing_fails
             column.infinite_fails = code.infinite_fails
             column.unit = code.unit
+            self.takes_lists |= column.type == COLUMN_STRINGS
         return 0
 
     cdef int fill_outputs(self, list outputs) except -1:
@@ -108,6 +115,7 @@ cdef class FeaturePlan:
         for i, code in enumerate(outputs):
             self.outputs[i].dtype = code.spec.datatype
             self.outputs[i].width = code.width
+            self.gives_texts |= code.spec.datatype == DT_BYTES
         return 0
 
     cdef int fill_program(self, list program) except -1:
@@ -140,14 +148,15 @@ cdef class FeaturePlan:
             if code.tool is not None:
                 self.kept.append(code.tool)
                 step.tool = tool_of(code.tool)
-            if step.operation == EMIT_ONE_HOT or step.operation == EMIT_HASHED or step.operation == EMIT_TERMS:
+            if is_sparse(step.operation):
                 self.outputs[step.output].sparse = True
-            if (OP_MAP_TEXT <= step.operation <= OP_REPLACE_TEXT or step.operation == EMIT_TERMS
-                    or step.operation == OP_GEOHASH):
+            if makes_texts(step.operation):
                 self.makes_texts = True
         return 0
 
-    cdef int64_t run(self, const Column* columns, int64_t rows, void** outputs, RowError* errors) noexcept nogil:
+    cdef int64_t run(
+        self, const Column* columns, int64_t rows, void** outputs, RowError* errors, Arena* made
+    ) noexcept nogil:
         cdef uint8_t[STACK_SLOTS * SLOT_BYTES] registers
         cdef TextMemory memory
         cdef Block block
@@ -164,7 +173,7 @@ cdef class FeaturePlan:
             errors[row].kind = FAILURE_NONE
         for i in range(self.output_count):
             if self.outputs[i].sparse:
-                memset(outputs[i], 0, rows * self.outputs[i].width * dtype_itemsize(self.outputs[i].dtype))
+                memset(outputs[i], 0, rows * self.outputs[i].width * element_size(self.outputs[i].dtype))
         if self.makes_texts:
             memset(&memory, 0, sizeof(TextMemory))
             memory.arena.limit = TEXT_ARENA_BYTES
@@ -176,10 +185,13 @@ cdef class FeaturePlan:
             block.errors = errors + block.first
             self.run_block(&block, columns, outputs)
             block.first += block.rows
-            if block.memory != NULL:
+            if block.memory != NULL and not self.gives_texts:
                 arena_empty(&memory.arena)
         if block.memory != NULL:
-            arena_free(&memory.arena)
+            if self.gives_texts:
+                made[0] = memory.arena
+            else:
+                arena_free(&memory.arena)
             free_scratch(&memory.terms)
         if block.registers != registers:
             free(block.registers)
@@ -221,8 +233,10 @@ cdef class FeaturePlan:
             run_elements[float](<float*>outputs[step.output], output.width, block, step)
         elif output.dtype == DT_FP64:
             run_elements[double](<double*>outputs[step.output], output.width, block, step)
-        else:
+        elif output.dtype == DT_INT64:
             run_elements[int64_t](<int64_t*>outputs[step.output], output.width, block, step)
+        else:
+            emit_texts(<Span*>outputs[step.output], output.width, block, step)
 
     cdef int64_t fail_for_memory(self, int64_t rows, void** outputs, RowError* errors) noexcept nogil:
         cdef int64_t row
@@ -237,7 +251,7 @@ cdef class FeaturePlan:
         cdef size_t size
         cdef int i
         for i in range(self.output_count):
-            size = self.outputs[i].width * dtype_itemsize(self.outputs[i].dtype)
+            size = self.outputs[i].width * element_size(self.outputs[i].dtype)
             for row in range(rows):
                 if errors[row].kind != FAILURE_NONE:
                     memset(<uint8_t*>outputs[i] + row * size, 0, size)
@@ -246,7 +260,10 @@ cdef class FeaturePlan:
         return dtype != DTYPE_MICROSECONDS and takes(self.columns[column].type, dtype)
 
     cdef object failure(self, const Column* columns, int64_t row, int64_t shown_row, RowError error):
-        value = shown_value(&columns[error.column], row)
+        if self.types[error.column] == COLUMN_STRINGS:
+            value = shown_list(&columns[error.column], row)
+        else:
+            value = shown_value(&columns[error.column], row)
         return self.invalid(shown_row, error.column, error.kind, value)
 
     cdef object invalid(self, int64_t row, int column, int kind, value):
@@ -275,19 +292,22 @@ cdef class FeaturePlan:
 
     def transform(self, columns, list failures=None):
         """See feature_plan.pyi."""
-        cdef LentColumns columns_lent = self.borrow(columns)
-        cdef list results = self.empty_outputs(columns_lent.rows)
-        self.run_lent(columns_lent, results, failures)
-        return results
+        return self.run_lent(self.borrow(columns), failures)
 
     def evaluate(self):
         """See feature_plan.pyi."""
         cdef LentColumns none = lent(self.column_count, self.types)
         cdef RowError error
-        cdef list results = self.empty_outputs(1)
-        cdef void* output = numpy.PyArray_DATA(results[0])
+        cdef Arena made
+        cdef object room = self.room_of_output(0, 1)
+        cdef void* output = numpy.PyArray_DATA(room)
+        cdef int64_t failed
+        memset(&made, 0, sizeof(Arena))
         # A failure is not told as an error: there may be no column that it could name.
-        return None if self.run(none.columns, 1, &output, &error) else results[0]
+        failed = self.run(none.columns, 1, &output, &error, &made)
+        result = None if failed else self.array_in_room(0, room)
+        arena_free(&made)
+        return result
 
     cdef LentColumns borrow(self, columns):
         cdef LentColumns columns_lent = lent(self.column_count, self.types)
@@ -306,24 +326,47 @@ cdef class FeaturePlan:
             columns_lent.rows = 0
         return columns_lent
 
-    cdef list empty_outputs(self, int64_t rows):
+    cdef object room_of_output(self, int output, int64_t rows):
         cdef numpy.npy_intp[MAX_DIMENSIONS] shape
-        cdef list results = []
-        cdef int i, k
-        for i in range(self.output_count):
-            tail = self.output_specs[i].shape
-            shape[0] = rows
-            for k in range(1, len(tail)):
-                shape[k] = tail[k]
-            results.append(numpy.PyArray_SimpleNew(len(tail), shape, type_of_array(self.outputs[i].dtype)))
-        return results
+        cdef tuple tail = self.output_specs[output].shape
+        cdef int k
+        shape[0] = rows
+        if self.outputs[output].dtype == DT_BYTES:
+            shape[1] = self.outputs[output].width * sizeof(Span)
+            return numpy.PyArray_SimpleNew(2, shape, numpy.NPY_UINT8)
+        for k in range(1, len(tail)):
+            shape[k] = tail[k]
+        return numpy.PyArray_SimpleNew(len(tail), shape, type_of_array(self.outputs[output].dtype))
 
-    cdef int run_lent(self, LentColumns columns, list results, list failures) except -1:
+    cdef object array_in_room(self, int output, object room):
+        cdef numpy.npy_intp count = numpy.PyArray_SIZE(room) // <numpy.npy_intp>sizeof(Span)
+        cdef const Span* texts
+        cdef object array
+        cdef PyObject** elements
+        cdef numpy.npy_intp i
+        if self.outputs[output].dtype != DT_BYTES:
+            return room
+        texts = <const Span*>numpy.PyArray_DATA(room)
+        array = numpy.PyArray_SimpleNew(1, &count, numpy.NPY_OBJECT)
+        elements = <PyObject**>numpy.PyArray_DATA(array)          # NULL each, which numpy takes for None
+        for i in range(count):
+            text = PyUnicode_DecodeUTF8(<const char*>texts[i].at, texts[i].n, NULL) if texts[i].n else ""
+            Py_INCREF(text)
+            elements[i] = <PyObject*>text
+            if i % GIL_TEXTS == GIL_TEXTS - 1:
+                with nogil:                                      # compiled loops never give the GIL up by themselves
+                    pass
+        return array.reshape(len(room), *self.output_specs[output].shape[1:])
+
+    cdef list run_lent(self, LentColumns columns, list failures):
+        cdef list rooms = [self.room_of_output(i, columns.rows) for i in range(self.output_count)]
+        cdef Arena made
         cdef void* few[FEW_OUTPUTS]
         cdef RowError[FEW_ROWS] few_errors
         cdef void** outputs = few
         cdef RowError* errors = few_errors
         cdef int i
+        memset(&made, 0, sizeof(Arena))
         try:
             if self.output_count > FEW_OUTPUTS:
                 outputs = <void**>malloc(self.output_count * sizeof(void*))
@@ -332,16 +375,17 @@ cdef class FeaturePlan:
             if outputs == NULL or errors == NULL:
                 raise MemoryError
             for i in range(self.output_count):
-                outputs[i] = numpy.PyArray_DATA(results[i])
+                outputs[i] = numpy.PyArray_DATA(rooms[i])
             # With the GIL: objects of a caller's array must not be swapped under the loop.
-            if self.run(columns.columns, columns.rows, outputs, errors):
+            if self.run(columns.columns, columns.rows, outputs, errors, &made):
                 self.tell_failures(columns, errors, failures)
+            return [self.array_in_room(i, room) for i, room in enumerate(rooms)] if self.gives_texts else rooms
         finally:
+            arena_free(&made)
             if outputs != few:
                 free(outputs)
             if errors != few_errors:
                 free(errors)
-        return 0
 
     cdef int tell_failures(self, LentColumns columns, const RowError* errors, list failures) except -1:
         cdef int64_t row
@@ -357,6 +401,22 @@ cdef class FeaturePlan:
     def __repr__(self):
         columns = ", ".join(self.column_names)
         return f"<FeaturePlan [{columns}] -> {', '.join(map(str, self.output_specs))}>"
+
+
+cdef inline bint is_sparse(int operation) noexcept:
+    # Sets elements only where something hits them.
+    return (operation == EMIT_ONE_HOT or operation == EMIT_HASHED or operation == EMIT_TERMS
+            or operation == EMIT_HOT_CODES or operation == EMIT_SUMMED_CODES)
+
+
+cdef inline bint makes_texts(int operation) noexcept:
+    # Texts, lists, or codes of lists.
+    return (OP_MAP_TEXT <= operation <= OP_REPLACE_TEXT or operation == EMIT_TERMS or operation == OP_GEOHASH
+            or operation == OP_SPLIT or operation == OP_LOOKUP_LIST or operation == OP_HASH_LIST)
+
+
+cdef inline size_t element_size(int32_t dtype) noexcept nogil:
+    return sizeof(Span) if dtype == DT_BYTES else dtype_itemsize(dtype)
 
 
 cdef const void* tool_of(tool) except NULL:
@@ -393,10 +453,22 @@ cdef object shown_value(const Column* column, int64_t row):
     return value
 
 
+cdef object shown_list(const Column* column, int64_t row):
+    cdef const Span* texts
+    cdef size_t i
+    if column.strings == NULL:
+        return None
+    texts = texts_of(&column.strings[row])
+    shown = [shown_text(texts[i].at, texts[i].n) for i in range(min(column.strings[row].n, <size_t>SHOWN_TEXTS))]
+    more = ["…"] if column.strings[row].n > SHOWN_TEXTS else []
+    return f"[{', '.join(shown + more)}]"
+
+
 def nanoseconds_a_run_for_bench(FeaturePlan plan, columns, int64_t runs):
     """Mean nanoseconds of `run` over all rows of `columns`, with no Python in between."""
     cdef LentColumns columns_lent = plan.borrow(columns)
-    cdef list results = plan.empty_outputs(columns_lent.rows)
+    cdef list results = [plan.room_of_output(i, columns_lent.rows) for i in range(plan.output_count)]
+    cdef Arena made
     cdef void* outputs[FEW_OUTPUTS]
     cdef RowError* errors = <RowError*>malloc((columns_lent.rows + 1) * sizeof(RowError))
     cdef int64_t k, started, took
@@ -408,7 +480,9 @@ def nanoseconds_a_run_for_bench(FeaturePlan plan, columns, int64_t runs):
     with nogil:
         started = monotonic_ns()
         for k in range(runs):
-            plan.run(columns_lent.columns, columns_lent.rows, outputs, errors)
+            memset(&made, 0, sizeof(Arena))
+            plan.run(columns_lent.columns, columns_lent.rows, outputs, errors, &made)
+            arena_free(&made)
         took = monotonic_ns() - started
     free(errors)
     return took / <double>runs

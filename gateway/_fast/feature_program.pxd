@@ -1,8 +1,9 @@
 # The program of a feature plan: instructions over the registers of a block of rows. This page says what each instruction
 # does; the loops stand in the header of each family, feature_….pxd.
 #
-# A register holds one value of each row of the block: numbers (double), integers (int64_t) or texts (Span). Missing is
-# one value per kind: NaN, INT64_MIN, the empty text. The compiler gives every register a place (slot) in the memory of
+# A register holds one value of each row of the block: numbers (double), integers (int64_t), texts (Span), lists of texts
+# (a Span over the Spans of texts, none of them empty) or lists of codes (a Span over int64_t). Missing is one value per
+# kind: NaN, INT64_MIN, the empty text, the empty list. The compiler gives every register a place (slot) in the memory of
 # the run, and one that is no longer read may give its place to a result of the same instruction: an instruction reads
 # the operands of a row before it writes the row's result, and makes no second pass over its operands.
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -14,8 +15,9 @@ from gateway._fast.text_terms cimport TermScratch
 
 cdef enum:
     BLOCK_ROWS = 64                    # rows per pass
-    SLOT_BYTES = 512                   # BLOCK_ROWS numbers or integers; texts take two slots
+    SLOT_BYTES = 512                   # BLOCK_ROWS numbers or integers; texts, lists and codes take two slots
     MAX_SPLINE_DEGREE = 15
+    LIST_TEXTS_MAX = 16384             # a longer list fails its row, so that no row takes the memory of its neighbours
     DTYPE_MICROSECONDS = 64            # INT64 microseconds since the epoch: how Python hands over datetime64; never sent
 
 cpdef enum ColumnType:
@@ -24,6 +26,7 @@ cpdef enum ColumnType:
     COLUMN_BOOL = 2
     COLUMN_STRING = 3
     COLUMN_TIMESTAMP = 4
+    COLUMN_STRINGS = 5
 
 cpdef enum Failure:                     # why a row failed; words for each in features/compiler.py
     FAILURE_NONE = 0
@@ -37,11 +40,12 @@ cpdef enum Failure:                     # why a row failed; words for each in fe
     FAILURE_TIMESTAMP = 8              # no ISO 8601 instant, or outside years 0001 to 9999
     FAILURE_NO_INT64 = 9               # missing, on its way into an int64 output
     FAILURE_MEMORY = 10                # no memory for the run
-    FAILURE_NOT_UTF8 = 11              # a text that is no UTF-8, where a step looks at characters
+    FAILURE_NOT_UTF8 = 11              # a text that is no UTF-8, where a step looks at characters, and in string outputs
     FAILURE_TEXT_SIZE = 12             # a longer text than the step takes
     FAILURE_PATTERN = 13               # a regular expression took too many steps over the text
     FAILURE_OUTSIDE = 14               # beyond the range of a spline, and `extrapolation: error`
     FAILURE_DEGREES = 15               # no latitude or longitude, and `out_of_range: error`
+    FAILURE_LONG_LIST = 16             # more than LIST_TEXTS_MAX texts
 
 # Below, x is the register `of`, y the register `by`, and "->" goes to the register `to`.
 # A family is a range of 64; FeaturePlan finds the loop by it.
@@ -78,6 +82,12 @@ cpdef enum Operation:
     OP_LOOKUP_TEXT = 130
     OP_HASH_INTEGER = 131              # integer x -> integer: bucket * 2 + (1 if the sign is minus), of its decimal text
     OP_HASH_TEXT = 132                 # text x -> integer, likewise; `i` buckets, seed `j`, signed if a != 0
+    OP_CODE_NUMBER = 133               # code x -> number: constant x of the `length`; NaN for a code that is none of them
+    OP_ID_INTEGER = 134                # integer x -> integer: code of the category; `i` + h % `length` if unseen, where h
+    OP_ID_TEXT = 135                   # is its MurmurHash3; `j` if missing. Text x, likewise
+    OP_LOOKUP_LIST = 136               # list x -> codes of those of its texts that have one; `i`, `j` as of OP_LOOKUP_TEXT
+    OP_HASH_LIST = 137                 # list x -> codes: OP_HASH_TEXT of each of its texts
+    OP_HAS_CODE = 138                  # codes x -> integer: 1 where i is one of them, else 0
     # times
     OP_TIMESTAMP_PART = 192            # microseconds x -> integer; which part: `i`, a TimestampPart
     OP_LOCAL_TIME = 193                # microseconds x -> microseconds as a clock shows them: x + its offset from UTC.
@@ -87,19 +97,23 @@ cpdef enum Operation:
     OP_ELAPSED_SINCE = 195             # (x - i) / a, likewise
     # texts
     OP_FILL_TEXT = 256                 # `text` where x is missing, else x ->
-    OP_TEXT_MISSING = 257              # text x -> integer
+    OP_TEXT_MISSING = 257              # text or list x -> integer
     # Below, missing stays missing, and an empty result is missing.
     OP_MAP_TEXT = 258                  # each character of x as the CharacterMap `tool` has it ->
     OP_STRIP_TEXT = 259                # x without space at its ends or, if i != 0, the characters of `text` -> (tool: any)
     OP_TEXT_LENGTH = 260               # characters of text x -> integer
     OP_EXTRACT_TEXT = 261              # what the TextPattern `tool` finds first in x ->
     OP_REPLACE_TEXT = 262              # x with the other bytes of `text` in place of its first i ->
+    OP_SPLIT = 300                     # text x -> list: the pieces between occurrences of `text` that are not empty
     # elements of an output, from `offset` of a row on
     EMIT_NUMBER = 320                  # number x: one element
     EMIT_INTEGER = 321                 # integer x: one element
     EMIT_ONE_HOT = 322                 # code x: `length` elements, 1 at the code; none set below 0
     EMIT_HASHED = 323                  # bucket x of OP_HASH_…: `length` elements, 1 or -1; none set for missing
     EMIT_TERMS = 324                   # text x: `length` elements, those that the TermVectorizer `tool` gives; others zero
+    EMIT_TEXT = 330                    # text x: one element of a string output
+    EMIT_HOT_CODES = 331               # codes x of OP_LOOKUP_LIST: `length` elements, 1 at each of the codes
+    EMIT_SUMMED_CODES = 332            # codes x of OP_HASH_LIST: `length` elements, 1 or -1 added for each of them
     # combinations
     OP_NORM_L1 = 384                   # of `length` numbers -> their norm, or 1 where that is next to nothing
     OP_NORM_L2 = 385
@@ -160,7 +174,7 @@ cdef enum:
 cdef enum:
     # Codes that a lookup gives besides positions (>= 0) and INT64_MIN (missing).
     CODE_ZEROS = -1                    # known or tolerated, but without a position: a one-hot of zeros
-    # As `i` or `j` of a lookup only.
+    # As an outcome of a lookup only.
     CODE_ERROR = -2147483648           # the row fails
 
 cdef struct Instruction:
@@ -190,10 +204,11 @@ cdef struct RowError:
     int32_t kind                       # Failure
 
 cdef enum:
-    TEXT_ARENA_BYTES = 268435456       # that texts made in one block may take; then FAILURE_MEMORY
+    TEXT_ARENA_BYTES = 268435456       # that texts and lists made in one block may take; then FAILURE_MEMORY
 
 cdef struct TextMemory:                # zeroed but for arena.limit, and freed, by the run
-    Arena arena                        # texts that the instructions made; emptied behind every block
+    Arena arena                        # texts and lists that the instructions made; emptied behind every block, unless
+                                       # the plan has string outputs
     TermScratch terms
 
 cdef struct Block:
@@ -215,6 +230,15 @@ cdef inline int64_t* integers_at(const Block* block, int32_t slot) noexcept nogi
 
 cdef inline Span* texts_at(const Block* block, int32_t slot) noexcept nogil:
     return <Span*>(block.registers + slot * SLOT_BYTES)
+
+
+cdef inline const Span* texts_of(const Span* items) noexcept nogil:
+    # Those of a list of texts.
+    return <const Span*>items.at
+
+
+cdef inline const int64_t* codes_of(const Span* items) noexcept nogil:
+    return <const int64_t*>items.at
 
 
 cdef inline void fail(Block* block, int row, int32_t column, int kind) noexcept nogil:

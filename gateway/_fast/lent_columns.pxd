@@ -36,6 +36,7 @@ cdef class LentColumns:
     cdef int take_buffer(self, int i, object values) except -1
     cdef int take_objects(self, int i, str name, PyObject** items, int64_t rows) except -1
     cdef int take_texts(self, int i, str name, PyObject** items, int64_t rows) except -1
+    cdef int take_lists(self, int i, str name, PyObject** items, int64_t rows) except -1
     cdef int take_numbers(self, int i, PyObject** items, int64_t rows) except -1
     cdef int take_integers(self, int i, PyObject** items, int64_t rows) except -1
     cdef int take_wide_text(self, int i, str name, object array) except -1

@@ -28,7 +28,7 @@ from gateway._fast.dtypes cimport (
 from gateway._fast.exchange cimport Span
 from gateway._fast.feature_columns cimport Column, sent_itemsize
 from gateway._fast.feature_program cimport (
-    COLUMN_FLOAT, COLUMN_STRING, COLUMN_TIMESTAMP, DTYPE_MICROSECONDS,
+    COLUMN_FLOAT, COLUMN_STRING, COLUMN_STRINGS, COLUMN_TIMESTAMP, DTYPE_MICROSECONDS,
 )
 from gateway.core.errors import FeatureInputInvalid
 
@@ -104,6 +104,8 @@ cdef class LentColumns:
     cdef int take(self, int i, str name, object values) except -1:
         if values is None:
             return 0
+        if self.types[i] == COLUMN_STRINGS and not has_objects(values):
+            raise UnplainColumn("no lists of texts")
         if numpy.PyArray_CheckExact(values):
             self.take_array(i, name, values)
         elif type(values) is list:
@@ -196,6 +198,8 @@ cdef class LentColumns:
     # --- objects of Python: the items of a list, or of an array of objects
 
     cdef int take_objects(self, int i, str name, PyObject** items, int64_t rows) except -1:
+        if self.types[i] == COLUMN_STRINGS:
+            return self.take_lists(i, name, items, rows)
         if self.types[i] == COLUMN_STRING:
             return self.take_texts(i, name, items, rows)
         if self.types[i] == COLUMN_FLOAT:
@@ -208,24 +212,37 @@ cdef class LentColumns:
 
     cdef int take_texts(self, int i, str name, PyObject** items, int64_t rows) except -1:
         cdef Span* spans = <Span*>self.block(rows, sizeof(Span))
-        cdef PyObject* item
         cdef int64_t row
-        cdef Py_ssize_t n
         for row in range(rows):
-            item = items[row]
-            if item != NULL and PyUnicode_CheckExact(item):
-                spans[row].at = <const uint8_t*>utf8_of(<object>item, &n, row, name)
-                spans[row].n = n
-            elif item != NULL and PyBytes_CheckExact(item):
-                spans[row].at = <const uint8_t*>PyBytes_AS_STRING(<object>item)
-                spans[row].n = PyBytes_GET_SIZE(<object>item)
-            elif is_missing(item):
-                spans[row].at = NULL
-                spans[row].n = 0
-            else:
-                raise UnplainColumn(f"a {type(<object>item).__name__} among texts")
+            point_at_text(&spans[row], items[row], row, name)
         self.columns[i].dtype = DT_BYTES
         self.columns[i].strings = spans
+        return self.set_rows(rows)
+
+    cdef int take_lists(self, int i, str name, PyObject** items, int64_t rows) except -1:
+        # A span for each list, and in a block of their own one for each of their texts that is not empty.
+        cdef Span* lists = <Span*>self.block(rows, sizeof(Span))
+        cdef PyObject** texts
+        cdef int64_t count = 0
+        cdef int64_t row, k
+        cdef Span* text
+        for row in range(rows):
+            if items[row] != NULL and type(<object>items[row]) is list:
+                count += len(<list><object>items[row])
+            elif not is_missing(items[row]):
+                raise UnplainColumn(f"a {type(<object>items[row]).__name__} among lists")
+        text = <Span*>self.block(count, sizeof(Span))
+        for row in range(rows):
+            lists[row].at = <const uint8_t*>text
+            if not is_missing(items[row]):
+                texts = PySequence_Fast_ITEMS(items[row])
+                for k in range(len(<list><object>items[row])):
+                    point_at_text(text, texts[k], row, name)
+                    if text.n:
+                        text += 1
+            lists[row].n = text - <const Span*>lists[row].at
+        self.columns[i].dtype = DT_BYTES
+        self.columns[i].strings = lists
         return self.set_rows(rows)
 
     cdef int take_numbers(self, int i, PyObject** items, int64_t rows) except -1:
@@ -425,6 +442,27 @@ cdef int32_t dtype_of_array(int kind) noexcept:
 cdef bint is_missing(PyObject* item) noexcept:
     # None or NaN, or nothing at all, which an array of objects may hold.
     return item == NULL or item == Py_None or (PyFloat_Check(item) and isnan(PyFloat_AS_DOUBLE(item)))
+
+
+cdef bint has_objects(values) noexcept:
+    return type(values) is list or (numpy.PyArray_CheckExact(values) and numpy.PyArray_TYPE(values) == numpy.NPY_OBJECT)
+
+
+cdef int point_at_text(Span* span, PyObject* item, int64_t row, str name) except -1:
+    # At what a str or bytes holds, which the object keeps; missing is empty.
+    cdef Py_ssize_t n
+    if item != NULL and PyUnicode_CheckExact(item):
+        span.at = <const uint8_t*>utf8_of(<object>item, &n, row, name)
+        span.n = n
+    elif item != NULL and PyBytes_CheckExact(item):
+        span.at = <const uint8_t*>PyBytes_AS_STRING(<object>item)
+        span.n = PyBytes_GET_SIZE(<object>item)
+    elif is_missing(item):
+        span.at = NULL
+        span.n = 0
+    else:
+        raise UnplainColumn(f"a {type(<object>item).__name__} among texts")
+    return 0
 
 
 cdef bint numbers_alone(PyObject** items, int64_t rows) noexcept:

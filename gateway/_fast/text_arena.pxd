@@ -1,4 +1,4 @@
-# Memory for texts that a run makes: taken piece by piece, given back all at once. Bounded by `limit`.
+# Memory for texts and lists that a run makes: taken piece by piece, given back all at once. Bounded by `limit`.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
@@ -36,6 +36,12 @@ cdef inline uint8_t* arena_take(Arena* arena, size_t n) noexcept nogil:
     at = <uint8_t*>(chunk + 1) + chunk.used
     chunk.used += n
     return at
+
+
+# Likewise, for `n` bytes of 8-byte words: aligned to them.
+cdef inline void* arena_take_words(Arena* arena, size_t n) noexcept nogil:
+    cdef uint8_t* at = arena_take(arena, n + 7)
+    return NULL if at == NULL else <void*>((<size_t>at + 7) & ~(<size_t>7))
 
 
 # Everything that was taken is void; a chunk stays for what comes.

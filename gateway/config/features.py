@@ -32,8 +32,8 @@ MAX_DEPTH = 16
 #: Told at once; nobody reads more, and each takes time to word.
 MAX_PROBLEMS = 100
 
-ColumnKind = Literal["float", "int", "string", "bool", "timestamp"]
-OutputKind = Literal["float32", "float64", "int64"]
+ColumnKind = Literal["float", "int", "string", "bool", "timestamp", "strings"]
+OutputKind = Literal["float32", "float64", "int64", "string"]
 
 
 class ColumnSpec(Strict):

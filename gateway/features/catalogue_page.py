@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -10,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gateway._fast.feature_program import LONGEST_LIST
 from gateway.config.feature_steps import STEPS
 from gateway.config.feature_steps.categories import VocabularyFile
 from gateway.config.features import MAX_DEPTH, MAX_PROBLEMS, ColumnSpec, FeatureEntry, FeatureSpec, OutputSpec
@@ -63,7 +65,9 @@ _COLUMNS = """\
 | `string` | BYTES | BYTES, compared byte by byte: text that is no UTF-8 is a category like any other, and fails the \
 row where a step looks at characters | the empty text |
 | `timestamp` | BYTES | ISO 8601 text; integers (not UINT64) or FP64, counting `unit` since 1970 | the empty text; \
--2**63; NaN |"""
+-2**63; NaN |
+| `strings` | BYTES | lists of texts: BYTES of shape [rows, k], where an empty text is padding and does not count | no \
+text in the list |"""
 
 _TIMESTAMPS = """\
 A timestamp's text is ISO 8601 in its extended form: `2013-01-31`, `2013-01-31T05:15`, `2013-01-31 05:15:00.25Z`,
@@ -80,7 +84,9 @@ Steps compute in float64 and are rounded once, into the output's data type; a va
 Integers stay integers, exactly, until a step computes with them or a float output takes them.
 A NaN that a step makes (`log1p` of -2) counts as missing to the steps behind it. -0.0 keeps its sign and equals 0.0.
 A row that fails gets its error, naming row, column, what was expected and what came; its neighbours are answered.
-A missing value in a float output is NaN; in an int64 output it fails its row."""
+A missing value in a float output is NaN; in an int64 output it fails its row; in a string output it is the empty text.
+A string output holds the texts themselves, for graphs that take strings; a text that is no UTF-8 fails its row.
+A list has at most {longest_list} texts; a longer one fails its row."""
 
 
 def render() -> str:
@@ -118,7 +124,7 @@ def render() -> str:
         "### Editors",
         _EDITORS,
         "## Rules of every step",
-        _RULES,
+        _RULES.format(longest_list=f"{LONGEST_LIST:,}"),
         "## Steps",
         *[_step(entry) for entry in CATALOGUE.values()],
     ]
@@ -156,7 +162,7 @@ def _import_table() -> str:
     steps = catalogue_guide.containers()
     for path in CONVERTERS:
         name = path.rpartition(".")[2]
-        twins = [f"`{entry.name}`" for entry in CATALOGUE.values() if entry.twin and f"`{name}`" in entry.twin]
+        twins = [f"`{entry.name}`" for entry in CATALOGUE.values() if re.search(rf"`{name}\b", entry.twin or "")]
         steps.setdefault(name, ", ".join(twins))
     rows = [f"| `{path.removeprefix('sklearn.')}` | {steps[path.rpartition('.')[2]]} |" for path in CONVERTERS]
     return "\n".join([catalogue_guide.IMPORT, *rows])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway._fast.feature_plan import FeaturePlan
-from gateway._fast.feature_program import ColumnCode, Failure, Operation, OutputCode
+from gateway._fast.feature_program import LONGEST_LIST, ColumnCode, Failure, Operation, OutputCode
 from gateway._fast.text_pattern import PATTERN_TEXT_LIMIT
 from gateway._fast.unicode_text import TEXT_LIMIT
 from gateway.config.feature_page import FeaturePage, PageColumn, PageFeature
@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 #: Elements of one row over all outputs: 8 MiB of float64.
 MAX_ROW_ELEMENTS = 1 << 20
 
-OUTPUT_TYPES = {"float32": DataType.FP32, "float64": DataType.FP64, "int64": DataType.INT64}
+OUTPUT_TYPES = {
+    "float32": DataType.FP32,
+    "float64": DataType.FP64,
+    "int64": DataType.INT64,
+    "string": DataType.BYTES,
+}
 COLUMN_TYPES = {
     "float": (Kind.FLOAT, DataType.FP64),
     "int": (Kind.INT, DataType.INT64),
     "bool": (Kind.BOOL, DataType.BOOL),
     "string": (Kind.STRING, DataType.BYTES),
     "timestamp": (Kind.TIMESTAMP, DataType.BYTES),
+    "strings": (Kind.STRINGS, DataType.BYTES),
 }
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -63,7 +69,8 @@ def parts_of(spec: FeatureSpec, output: str, folder: Path) -> list[list[Part]]:
     """What each feature of an output of a sound ``spec`` comes to, in order."""
     compilation = _Compilation(_page_of(spec), folder)
     found = [
-        _compile_feature(path, feature, compilation) for path, feature in compilation.page.outputs[output].features
+        _compile_feature(path, feature, compilation, compilation.page.outputs[output].dtype)
+        for path, feature in compilation.page.outputs[output].features
     ]
     if compilation.problems:
         raise ConfigurationError(compilation.problems)
@@ -158,34 +165,47 @@ def _compile_output(name: str, compilation: _Compilation) -> None:
     found: list[Part] = []
     complete = output.complete
     for path, feature in output.features:
-        parts = _compile_feature(path, feature, compilation)
+        parts = _compile_feature(path, feature, compilation, output.dtype)
         complete = complete and parts is not None
         found += parts or ()
-        if parts is not None and output.dtype == "int64" and not all(_is_whole(part) for part in parts):
-            compilation.problem(path, "an int64 output takes int, bool, one_hot, hash and counts, but this gives float")
     if complete:
         compilation.parts[name] = found
         if not width_of(found):
             compilation.problem(f"outputs.{name}.features", "give no element: every category is dropped")
 
 
-def _is_whole(part: Part) -> bool:
-    return part.whole if isinstance(part, Elements) else part.kind in WHOLE
-
-
-def _compile_feature(path: str, feature: PageFeature, compilation: _Compilation) -> list[Part] | None:
+def _compile_feature(
+    path: str, feature: PageFeature, compilation: _Compilation, dtype: str | None
+) -> list[Part] | None:
     """What the feature comes to in its output. None after a problem."""
     parts = _taken_through_steps(path, feature, compilation)
     for part in parts or ():
-        if isinstance(part, Lane) and part.kind in _NO_NUMBERS:
-            hint = _NO_NUMBERS[part.kind]
-            compilation.problem(path, f"ends as a {part.kind}, which is no number: add {hint}")
+        if misfit := _misfit(part, dtype):
+            compilation.problem(path, misfit)
             return None
     return parts
 
 
-#: What cannot be an element, and what makes elements of it.
-_NO_NUMBERS = {Kind.TIMESTAMP: "timestamp_part", Kind.STRING: "one_hot, ordinal, hash or a vectorizer"}
+def _misfit(part: Part, dtype: str | None) -> str | None:
+    """Why the part cannot be in an output of ``dtype``; None if it can."""
+    kind = part.kind if isinstance(part, Lane) else None
+    if dtype == "string":
+        came = "numbers" if kind is None else kind
+        return None if kind == Kind.STRING else f"a string output takes single texts, but this gives {came}"
+    if kind in _NO_NUMBERS:
+        return f"ends as a {kind}, which is no number: add {_NO_NUMBERS[kind]}"
+    whole = part.whole if isinstance(part, Elements) else kind in WHOLE
+    if dtype == "int64" and not whole:
+        return "an int64 output takes int, bool, one_hot, hash and counts, but this gives float"
+    return None
+
+
+#: What cannot be an element of an output of numbers, and what makes elements of it.
+_NO_NUMBERS: dict[Kind | None, str] = {
+    Kind.TIMESTAMP: "timestamp_part",
+    Kind.STRING: "one_hot, ordinal, hash or a vectorizer",
+    Kind.STRINGS: "multi_hot or hash",
+}
 
 
 def _taken_through_steps(path: str, feature: PageFeature, compilation: _Compilation) -> list[Part] | None:
@@ -308,6 +328,9 @@ def _assemble(compilation: _Compilation, shapes: dict[str, tuple[int, ...]]) -> 
     return FeaturePlan(columns, outputs, program, slots, names)
 
 
+_EMIT_LANE = {Kind.FLOAT: Operation.EMIT_NUMBER, Kind.STRING: Operation.EMIT_TEXT}
+
+
 def _all_emissions(compilation: _Compilation) -> list[Emission]:
     outputs = enumerate(compilation.page.outputs)
     return [emission for i, name in outputs for emission in _emissions(i, compilation.parts[name])]
@@ -321,7 +344,7 @@ def _emissions(output: int, parts: Sequence[Part]) -> list[Emission]:
             found.append(Emission(part.operation, part.value, output, offset, part.width, part.tool))
             offset += part.width
         else:
-            operation = Operation.EMIT_NUMBER if part.kind == Kind.FLOAT else Operation.EMIT_INTEGER
+            operation = _EMIT_LANE.get(part.kind, Operation.EMIT_INTEGER)
             found.append(Emission(operation, part.value, output, offset))
             offset += 1
     return found
@@ -346,7 +369,7 @@ def _expected_categories(program: Program) -> dict[int, tuple[str, ...]]:
 def _column_code(name: str, column: PageColumn, expected: tuple[str, ...]) -> ColumnCode:
     kind, datatype = COLUMN_TYPES[column.type]
     return ColumnCode(
-        spec=TensorSpec(name, datatype, (-1,), column.optional),
+        spec=TensorSpec(name, datatype, (-1, -1) if kind == Kind.STRINGS else (-1,), column.optional),
         type=int(kind),
         missing_fails=column.missing == "error",
         infinite_fails=column.infinite == "error",
@@ -360,11 +383,13 @@ def _expectations(column: PageColumn, categories: tuple[str, ...]) -> dict[int, 
     texts = {
         "float": "any numeric data type", "int": "any numeric data type", "bool": "BOOL, or a numeric data type",
         "string": "BYTES", "timestamp": "BYTES with ISO 8601 text, an integer data type or FP64",
+        "strings": "BYTES, the texts of a row side by side",
     }  # fmt: skip
+    noun = "list of strings" if column.type == "strings" else column.type
     return {
-        Failure.FAILURE_ABSENT: f"a {column.type} in every row, as the column is required",
+        Failure.FAILURE_ABSENT: f"a {noun} in every row, as the column is required",
         Failure.FAILURE_DTYPE: texts[column.type],
-        Failure.FAILURE_MISSING: f"a {column.type}, as it may not be missing",
+        Failure.FAILURE_MISSING: f"a {noun}, as it may not be missing",
         Failure.FAILURE_INFINITE: "a finite number",
         Failure.FAILURE_UNSEEN: f"a known category ({', '.join(categories)})",
         Failure.FAILURE_NOT_INTEGER: "an integer within int64",
@@ -379,4 +404,5 @@ def _expectations(column: PageColumn, categories: tuple[str, ...]) -> dict[int, 
         Failure.FAILURE_DEGREES: "degrees: a latitude of -90 to 90, or a longitude of -180 to 180",
         Failure.FAILURE_OUTSIDE: "a number within the range of its spline",
         Failure.FAILURE_MEMORY: "memory for the run of the plan, of which none was left",
+        Failure.FAILURE_LONG_LIST: f"a list of at most {LONGEST_LIST} texts",
     }

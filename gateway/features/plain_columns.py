@@ -34,6 +34,8 @@ def lent_series(name: str, series: Any) -> Any:
 
 def plain_column(name: str, values: Any, kind: Kind) -> Plain:
     """``values`` of column ``name`` as the loop takes them. FeatureInputInvalid if they cannot be rows of ``kind``."""
+    if kind == Kind.STRINGS:
+        return [_plain_list(name, row, value) for row, value in enumerate(_lists_in(name, values))]
     if isinstance(values, ArrowColumn):
         return values
     if hasattr(values, "array") and hasattr(values, "dtype"):  # a Series
@@ -87,6 +89,32 @@ def _plain_objects(name: str, values: list[Any], kind: Kind) -> Plain:
         # A fraction among integers: as float64 the loop tells which row.
         return np.array([_plain_float(name, row, value) for row, value in enumerate(values)], np.float64)
     return np.array([_plain_int(name, row, value, kind) for row, value in enumerate(values)], np.int64)
+
+
+def lists_of_table(name: str, table: Any) -> list[Any]:
+    """A column of lists of an Arrow table: lists are read object by object, wherever they lie."""
+    import pyarrow as pa  # noqa: PLC0415 - serving does without
+
+    found: list[Any] = pa.table(table).column(name).to_pylist()
+    return found
+
+
+def _lists_in(name: str, values: Any) -> list[Any]:
+    if hasattr(values, "to_pylist"):
+        values = values.to_pylist()
+    rows = values.to_numpy() if hasattr(values, "to_numpy") else values
+    # An array of shape [rows, k] is as good as rows lists of k texts.
+    return rows.tolist() if isinstance(rows, np.ndarray) else _sequence(name, rows)
+
+
+def _plain_list(name: str, row: int, value: Any) -> list[str | bytes | None] | None:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain_text(name, row, text, Kind.STRINGS) for text in value]
+    if is_missing(value):
+        return None
+    raise _unfit(name, row, value, Kind.STRINGS)
 
 
 def _all_numbers(values: list[Any]) -> bool:

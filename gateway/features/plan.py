@@ -13,7 +13,7 @@ from gateway._fast.lent_columns import UnplainColumn, arrow_table
 from gateway.core.errors import FeatureInputInvalid
 from gateway.core.tensors import TensorSpec
 from gateway.features.compiler import compile_page
-from gateway.features.plain_columns import lent_series, plain_column
+from gateway.features.plain_columns import lent_series, lists_of_table, plain_column
 from gateway.features.plan_source import PlanSource
 from gateway.features.program import Kind
 from gateway.features.transformer_api import Container, TransformerApi
@@ -38,6 +38,8 @@ class Plan(TransformerApi):
 
     def __init__(self, compiled: FeaturePlan, source: PlanSource) -> None:
         self.compiled = compiled
+        kinds = zip(self.column_names(), compiled.column_types, strict=True)
+        self._list_columns = [name for name, kind in kinds if kind == Kind.STRINGS]
         self._source = source
 
     @classmethod
@@ -115,13 +117,18 @@ class Plan(TransformerApi):
             return {name: table[name] for name in self.column_names() if name in table}
         if hasattr(table, "iloc"):
             present = table.columns
-            return {name: lent_series(name, table[name]) for name in self.column_names() if name in present}
+            return {name: self._lent_series(name, table) for name in self.column_names() if name in present}
         if hasattr(table, "__arrow_c_stream__") or hasattr(table, "__arrow_c_array__"):
-            return arrow_table(table)
+            columns = arrow_table(table)
+            lists = {name: lists_of_table(name, table) for name in self._list_columns if name in columns}
+            return {**columns, **lists}
         raise FeatureInputInvalid(
             "a DataFrame, an Arrow table or a mapping of column names to arrays is expected, not "
             f"{type(table).__name__}"
         )
+
+    def _lent_series(self, name: str, frame: Any) -> Any:
+        return frame[name].to_numpy() if name in self._list_columns else lent_series(name, frame[name])
 
     def _plain(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         return {

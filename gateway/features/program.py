@@ -27,6 +27,10 @@ class Kind(IntEnum):
     BOOL = 2
     STRING = 3
     TIMESTAMP = 4
+    #: Lists of texts.
+    STRINGS = 5
+    #: Lists of codes; no column's type.
+    CODES = 6
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -36,7 +40,7 @@ class Kind(IntEnum):
 Tool: TypeAlias = CharacterMap | TextPattern | TermVectorizer
 
 #: Slots that a register of the kind takes; one, if it is not here.
-SLOTS = {Kind.STRING: 2}
+SLOTS = {Kind.STRING: 2, Kind.STRINGS: 2, Kind.CODES: 2}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

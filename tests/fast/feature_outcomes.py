@@ -16,13 +16,13 @@ from gateway.features.compiler import compile_plan
 MISSING = -(2**63)
 
 
-def plan_of(kind, *steps, dtype="float64", **column):
+def plan_of(kind, *steps, dtype="float64", folder=Path(), **column):
     """Of one column ``c`` and one output."""
     page = {
         "columns": {"c": {"type": kind, **column}},
         "outputs": {"x": {"dtype": dtype, "features": [{"column": "c", "steps": list(steps)}]}},
     }
-    return compile_plan(parse_features(page), Path())
+    return compile_plan(parse_features(page), folder)
 
 
 def plan_across(columns, *steps, dtype="float64"):
@@ -48,7 +48,7 @@ def problem_of(columns, *features, folder=Path()):
 
 def outcome(plan, *values, dtype=None):
     """Elements of the one output, or the failure, of each value."""
-    column = list(values) if isinstance(values[0], str | bytes | None) else np.array(values, dtype)
+    column = list(values) if isinstance(values[0], str | bytes | list | None) else np.array(values, dtype)
     return outcomes(plan, c=column)
 
 

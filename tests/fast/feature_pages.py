@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.config.feature_page import TIMESTAMP_PARTS
 
-KINDS = ("float", "int", "bool", "string", "timestamp")
+KINDS = ("float", "int", "bool", "string", "timestamp", "strings")
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 modest = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
 positive = st.floats(1e-3, 1e6)
@@ -35,6 +35,7 @@ VALUES = {
         ),
     ),
 }
+VALUES["strings"] = st.lists(VALUES["string"], max_size=5)
 CONSTANTS = {
     "float": modest, "int": small, "bool": st.booleans(), "string": words,
     "timestamp": st.datetimes().map(lambda t: t.isoformat()),
@@ -56,6 +57,8 @@ def one_hot(draw, kind):
     known, infrequent = draw(categories(kind))
     outcomes = ["error", "ignore"] + ["infrequent"] * bool(infrequent)
     drop = draw(st.lists(st.sampled_from(known), max_size=len(known) - 1, unique=True)) if len(known) > 1 else []
+    if infrequent and len(drop) < len(known) and draw(st.booleans()):
+        drop.append(draw(st.sampled_from(infrequent)))
     return {
         "one_hot": {
             "categories": known, "infrequent": infrequent, "drop": drop,
@@ -65,15 +68,68 @@ def one_hot(draw, kind):
 
 
 @st.composite
-def ordinal(draw, kind):
+def ordinal(draw, kind, whole_output):
     known, infrequent = draw(categories(kind))
-    unknown = st.sampled_from(["error", "nan", -1, 99] + ["infrequent"] * bool(infrequent))
+    numbers = [] if whole_output else [-0.5, 2.0**40]
+    unknown = st.sampled_from(["error", "nan", -1, 99, *numbers] + ["infrequent"] * bool(infrequent))
     return {
         "ordinal": {
             "categories": known, "infrequent": infrequent,
-            "unknown": draw(unknown), "missing": draw(st.sampled_from(["error", "nan", -1, 7])),
+            "unknown": draw(unknown), "missing": draw(st.sampled_from(["error", "nan", -1, 7, *numbers])),
         }
     }  # fmt: skip
+
+
+@st.composite
+def target_encode(draw, kind):
+    known, more = draw(categories(kind))
+    known += more
+    count = draw(st.integers(0, 3))
+    of_classes = [[draw(modest) for _ in known] for _ in range(max(count, 1))]
+    return {
+        "target_encode": {
+            "categories": known,
+            "encodings": of_classes if count else of_classes[0],
+            "mean": [draw(modest) for _ in range(count)] if count else draw(modest),
+            "classes": [f"class {i}" for i in range(count)],
+            "unknown": draw(st.sampled_from(["mean", "mean", "error"])),
+            "missing": draw(st.sampled_from(["mean", "mean", "error"])),
+        }
+    }
+
+
+@st.composite
+def frequency_encode(draw, kind):
+    known, more = draw(categories(kind))
+    known += more
+    outcomes = st.sampled_from(["error", "nan", 0, -1.5])
+    return {
+        "frequency_encode": {
+            "categories": known, "counts": draw(st.lists(st.integers(1, 99), min_size=len(known), max_size=len(known))),
+            "normalize": draw(st.booleans()), "unknown": draw(outcomes), "missing": draw(outcomes),
+        }
+    }  # fmt: skip
+
+
+@st.composite
+def vocabulary_id(draw, kind):
+    known, more = draw(categories(kind))
+    known += more
+    buckets = draw(st.integers(0, 3))
+    arguments = {
+        "categories": known, "oov_buckets": buckets, "first_id": draw(st.integers(0, 9)) + buckets + 1,
+        "missing": draw(st.sampled_from(["error", 0, 77])),
+    }  # fmt: skip
+    if draw(st.booleans()):
+        arguments["first_oov_id"] = draw(st.sampled_from([0, 1, arguments["first_id"] + len(known) + 5]))
+    return {"vocabulary_id": arguments}
+
+
+@st.composite
+def multi_hot(draw):
+    known = draw(st.lists(words, min_size=1, max_size=8, unique=True))
+    outcomes = st.sampled_from(["error", "ignore", "ignore"])
+    return {"multi_hot": {"categories": known, "unknown": draw(outcomes), "missing": draw(outcomes)}}
 
 
 POWER = st.fixed_dictionaries(
@@ -133,6 +189,7 @@ HOLIDAY = st.fixed_dictionaries(
         "time_zone": ZONES,
     }
 )
+FILLED_TEXT = words.map(lambda text: {"impute": {"value": text}})
 CYCLIC = positive.map(lambda period: {"cyclic": {"period": period}})
 
 
@@ -252,11 +309,18 @@ def several_columns(draw, columns):
 
 
 @st.composite
+def text_feature(draw, columns):
+    """One feature that a string output takes, of columns that are texts."""
+    return {"column": draw(st.sampled_from(columns)), "steps": draw(st.lists(FILLED_TEXT, max_size=1))}
+
+
+@st.composite
 def feature(draw, columns, whole_output, nested=True):
     """One feature that such an output takes."""
+    single = {name: column for name, column in columns.items() if column["type"] != "strings"}
     match draw(st.sampled_from(["column", "column", "across", "several", "constant", "features"])):
-        case "across":
-            entry, kind = draw(across_columns(columns))
+        case "across" if single:
+            entry, kind = draw(across_columns(single))
         case "several":
             entry, kind = draw(several_columns(columns))
         case "constant":
@@ -277,35 +341,45 @@ def chain(draw, kind, whole_output, last=True):
     Unless it is ``last``, further steps may follow.
     """
     steps = []
-    if draw(st.booleans()):
+    if kind != "strings" and draw(st.booleans()):
         steps.append({"impute": {"value": draw(CONSTANTS[kind]), "indicator": draw(st.booleans())}})
     if kind == "string":
         steps += draw(st.lists(TEXT_STEPS, max_size=2))
     if kind == "string" and draw(st.booleans()):
         steps.append("text_length")
         kind = "int"
+    elif kind == "string" and draw(st.integers(0, 2)) == 0:
+        steps.append({"split": {"separator": draw(st.sampled_from(["|", "a", " B", "é", "ab"]))}})
+        kind = "strings"
     if kind == "timestamp":
         step, kind = draw(time_step())
         steps.append(step)
-    if kind != "string" and draw(st.booleans()):
+    if kind not in ("string", "strings") and draw(st.booleans()):
         steps += draw(st.lists(NUMBER_STEPS, min_size=1, max_size=3))
         kind = "float"
-    if kind != "string" and draw(st.booleans()):
+    if kind not in ("string", "strings") and draw(st.booleans()):
         steps.append(draw(BUCKETIZE))
         kind = "int"
     if last and kind == "string" and draw(st.booleans()):
         return [*steps, draw(vectorizer(whole_output))]
-    endings = [one_hot(kind), ordinal(kind), is_in(kind), compare(kind, {"value": CONSTANTS[kind]})]
-    endings.append(st.just("missing_indicator"))
-    if last and kind in ("string", "int"):
+    endings = [st.just("missing_indicator")]
+    if kind == "strings":
+        endings.append(multi_hot())
+    else:
+        endings += [one_hot(kind), ordinal(kind, whole_output), is_in(kind), compare(kind, {"value": CONSTANTS[kind]})]
+    if last and kind in ("string", "int", "strings"):
         endings.append(HASH)
+    if kind in ("string", "int", "bool"):
+        endings.append(vocabulary_id(kind))
+    if kind != "strings" and not whole_output:
+        endings += [target_encode(kind), frequency_encode(kind)]
     if kind in ("int", "bool") or (kind == "float" and not whole_output):
         endings.append(st.just("passthrough"))
-    if kind != "string":
+    if kind not in ("string", "strings"):
         endings.append(K_BINS)
-    if kind != "string":
+    if kind not in ("string", "strings"):
         endings.append(modest.map(lambda threshold: {"binarize": {"threshold": threshold}}))
-    if kind != "string" and not whole_output:
+    if kind not in ("string", "strings") and not whole_output:
         endings += [CYCLIC, spline().map(lambda arguments: {"spline": arguments})]
     steps.append(draw(st.one_of(endings)))
     return steps
@@ -347,10 +421,13 @@ def pages(draw, groups=False):
         columns[f"c{i}"] = column
     outputs = {}
     for name in ["x", "y"][: draw(st.integers(1, 2))]:
-        dtype = draw(st.sampled_from(["float32", "float64", "int64"]))
+        texts = [c for c, column in columns.items() if column["type"] == "string"]
+        dtype = draw(st.sampled_from(["float32", "float64", "int64"] + ["string"] * bool(texts)))
         whole = dtype == "int64"
-        features = draw(st.lists(feature(columns, whole), min_size=1, max_size=4))
-        if groups:
+        features = draw(
+            st.lists(text_feature(texts) if dtype == "string" else feature(columns, whole), min_size=1, max_size=4)
+        )
+        if groups and dtype != "string":
             features.append(draw(group(columns, whole)))
         outputs[name] = {"dtype": dtype, "features": features}
     return {"columns": columns, "outputs": outputs}

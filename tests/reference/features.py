@@ -1,6 +1,6 @@
 """The feature plan, slow and obvious: one row, one value at a time, from the FeatureSpec alone.
 
-Missing is None here, whatever the column's type; a number is a Python float or int.
+Missing is None here, whatever the column's type; a number is a Python float or int, a list of texts a tuple.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_value(column: page.ColumnSpec, value: object) -> object:
         if not column.optional:
             raise RowFails("FAILURE_ABSENT")
         return None
-    value = {"float": read_float, "int": read_int, "bool": read_bool, "string": read_text,
+    value = {"float": read_float, "int": read_int, "bool": read_bool, "string": read_text, "strings": read_list,
              "timestamp": lambda v: read_instant(v, column.unit)}[column.type](value)  # fmt: skip
     if value is None and column.missing == "error":
         raise RowFails("FAILURE_MISSING")
@@ -101,6 +101,11 @@ def read_bool(value):
 def read_text(value):
     value = value.encode() if isinstance(value, str) else value
     return value or None
+
+
+def read_list(value):
+    texts = [text.encode() if isinstance(text, str) else text for text in value or ()]
+    return tuple(text for text in texts if text) or None
 
 
 EPOCH = datetime.datetime(1970, 1, 1)
@@ -162,6 +167,11 @@ def kind_of(constant):
 
 
 def output_element(value, dtype):
+    if dtype == "string":
+        try:
+            return (value or b"").decode()
+        except UnicodeDecodeError:
+            raise RowFails("FAILURE_NOT_UTF8") from None
     if dtype == "int64":
         if value is None:
             raise RowFails("FAILURE_NO_INT64")
@@ -294,7 +304,7 @@ def known_values(step, column, folder):
         values = step.categories
     else:
         lines = (folder / step.vocabulary.file).read_text().removesuffix("\n").split("\n")
-        read = {"string": str, "int": int, "float": float}[column.type]
+        read = {"string": str, "int": int, "float": float, "strings": str}[column.type]
         values = [read(line) if line else None for line in lines]
     return [as_value(value) for value in values]
 
@@ -307,20 +317,24 @@ def one_hot(step, value, column, folder):
     known = known_values(step, column, folder)
     dropped = [as_value(v) for v in step.drop]
     kept = [v for v in known if v not in dropped]
-    elements = [0] * (len(kept) + bool(step.infrequent))
-    if value in kept:
-        elements[kept.index(value)] = 1
-    elif value in dropped:
-        pass
-    elif value in [as_value(v) for v in step.infrequent]:
-        elements[-1] = 1
-    else:
-        outcome = step.missing if value is None else step.unknown
-        if outcome == "error":
-            raise RowFails("FAILURE_MISSING" if value is None else "FAILURE_UNSEEN")
-        if outcome == "infrequent":
-            elements[-1] = 1
+    infrequent = [as_value(v) for v in step.infrequent]
+    places = kept if not infrequent or set(infrequent) & set(dropped) else [*kept, "infrequent"]
+    elements = [0] * len(places)
+    if value not in known and value not in infrequent:
+        value = failed(step, value)
+    if value in infrequent:
+        value = "infrequent"
+    if value in places:
+        elements[places.index(value)] = 1
     return elements
+
+
+def failed(step, value):
+    """What becomes of a value that is none of the known. RowFails if that is so."""
+    outcome = step.missing if value is None else step.unknown
+    if outcome == "error":
+        raise RowFails("FAILURE_MISSING" if value is None else "FAILURE_UNSEEN")
+    return outcome
 
 
 def ordinal(step, value, column, folder):
@@ -329,18 +343,60 @@ def ordinal(step, value, column, folder):
         return known.index(value)
     if value in [as_value(v) for v in step.infrequent]:
         return len(known)
-    outcome = step.missing if value is None else step.unknown
-    if outcome == "error":
-        raise RowFails("FAILURE_MISSING" if value is None else "FAILURE_UNSEEN")
+    outcome = failed(step, value)
     return {"nan": None, "infrequent": len(known)}.get(outcome, outcome)
+
+
+def target_encode(step, value, column, folder):
+    known = known_values(step, column, folder)
+    of_classes = step.encodings if step.classes else [step.encodings]
+    means = step.step.mean if step.classes else (step.step.mean,)  # of all classes, not one for each value
+    if value in known:
+        return [numbers[known.index(value)] for numbers in of_classes]
+    failed(step, value)
+    return list(means)
+
+
+def frequency_encode(step, value, column, folder):
+    known = known_values(step, column, folder)
+    if value in known:
+        return step.counts[known.index(value)] / (math.fsum(step.counts) if step.normalize else 1)
+    outcome = failed(step, value)
+    return None if outcome == "nan" else outcome
+
+
+def vocabulary_id(step, value, column, folder):
+    known = known_values(step, column, folder)
+    if value in known:
+        return step.first_id + known.index(value)
+    if value is None:
+        return failed(step, value)
+    if not step.oov_buckets:
+        raise RowFails("FAILURE_UNSEEN")
+    first = step.first_id + len(known) if step.first_oov_id is None else step.first_oov_id
+    return first + murmur3_32(value if isinstance(value, bytes) else str(value).encode(), 0) % step.oov_buckets
+
+
+def multi_hot(step, value, column, folder):
+    known = known_values(step, column, folder)
+    if value is None:
+        failed(step, value)
+    for text in value or ():
+        if text not in known:
+            failed(step, text)
+    return [int(text in (value or ())) for text in known]
+
+
+def split(step, value, column, folder):
+    return tuple(piece for piece in (value or b"").split(step.separator.encode()) if piece) or None
 
 
 def hash_step(step, value, column, folder):
     elements = [0] * step.buckets
-    if value is not None:
-        h = murmur3_32(value if isinstance(value, bytes) else str(value).encode(), step.seed)
+    for item in value if isinstance(value, tuple) else [value] if value is not None else []:
+        h = murmur3_32(item if isinstance(item, bytes) else str(item).encode(), step.seed)
         signed = h - 2**32 if h >= 2**31 else h
-        elements[abs(signed) % step.buckets] = -1 if signed < 0 and step.signed else 1
+        elements[abs(signed) % step.buckets] += -1 if signed < 0 and step.signed else 1
     return elements
 
 
@@ -810,6 +866,11 @@ STEPS = {
     steps.OneHot: each(one_hot),
     steps.Ordinal: each(ordinal),
     steps.Hash: each(hash_step),
+    steps.TargetEncode: each(target_encode),
+    steps.FrequencyEncode: each(frequency_encode),
+    steps.VocabularyId: each(vocabulary_id),
+    steps.MultiHot: each(multi_hot),
+    steps.Split: each(split),
     steps.TimestampPartStep: each(timestamp_part),
     steps.ElapsedSince: elapsed_since,
     steps.Holiday: each(holiday),

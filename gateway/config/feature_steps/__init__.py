@@ -11,9 +11,18 @@ from typing import Annotated, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from gateway.config.feature_steps.categories import Hash, IsIn, OneHot, Ordinal
+from gateway.config.feature_steps.categories import (
+    FrequencyEncode,
+    Hash,
+    IsIn,
+    OneHot,
+    Ordinal,
+    TargetEncode,
+    VocabularyId,
+)
 from gateway.config.feature_steps.combinations import Normalize, Polynomial, Select
 from gateway.config.feature_steps.curves import PowerTransform, QuantileTransform, Spline
+from gateway.config.feature_steps.lists import MultiHot, Split
 from gateway.config.feature_steps.numbers import (
     Abs,
     Binarize,
@@ -77,8 +86,14 @@ StepSpec = (
     # Categories.
     | OneHot
     | Ordinal
+    | TargetEncode
+    | FrequencyEncode
+    | VocabularyId
     | Hash
     | IsIn
+    # Lists of texts.
+    | Split
+    | MultiHot
     # Instants.
     | TimestampPartStep
     | ElapsedSince

@@ -48,20 +48,38 @@ def _category(value: object) -> Scalar | None:
     return _scalar(value)
 
 
-def _missing_code(value: object) -> str | int:
+def _missing_code(value: object) -> str | float:
     return _code(value, ("nan", "error"))
 
 
-def _unknown_code(value: object) -> str | int:
+def _unknown_code(value: object) -> str | float:
     return _code(value, ("error", "nan", "infrequent"))
 
 
-def _code(value: object, words: tuple[str, ...]) -> str | int:
+def _code(value: object, words: tuple[str, ...]) -> str | float:
     if isinstance(value, str) and value in words:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and -(2**31) < value < 2**31:
         return value
-    raise ValueError(f"expected {', '.join(words)} or an integer of 32 bits, not {shown(value)}")
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError(f"expected {', '.join(words)}, an integer of 32 bits or a finite float, not {shown(value)}")
+
+
+def _number_outcome(value: object) -> str | float:
+    if isinstance(value, str) and value in ("error", "nan"):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"expected error, nan or a finite number, not {shown(value)}")
+
+
+def _missing_id(value: object) -> str | int:
+    if isinstance(value, str) and value == "error":
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+        return value
+    raise ValueError(f"expected error or an id from 0 to {2**31 - 1}, not {shown(value)}")
 
 
 def shown(value: object) -> str:
@@ -80,10 +98,17 @@ Constant = Annotated[Scalar, PlainValidator(_scalar, json_schema_input_type=Scal
 OptionalConstant = Annotated[Scalar | None, PlainValidator(_optional_scalar, json_schema_input_type=Scalar | None)]
 Category = Annotated[Scalar | None, PlainValidator(_category, json_schema_input_type=Scalar | None)]
 Categories = Annotated[tuple[Category, ...], Field(strict=False, max_length=MAX_INLINE_CATEGORIES)]
-MissingCode = Annotated[str | int, PlainValidator(_missing_code, json_schema_input_type=Literal["nan", "error"] | int)]
-UnknownCode = Annotated[
-    str | int, PlainValidator(_unknown_code, json_schema_input_type=Literal["error", "nan", "infrequent"] | int)
+MissingCode = Annotated[
+    str | int | float, PlainValidator(_missing_code, json_schema_input_type=Literal["nan", "error"] | int | float)
 ]
+UnknownCode = Annotated[
+    str | int | float,
+    PlainValidator(_unknown_code, json_schema_input_type=Literal["error", "nan", "infrequent"] | int | float),
+]
+NumberOutcome = Annotated[
+    str | float, PlainValidator(_number_outcome, json_schema_input_type=Literal["error", "nan"] | float)
+]
+MissingId = Annotated[str | int, PlainValidator(_missing_id, json_schema_input_type=Literal["error"] | int)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

@@ -156,6 +156,16 @@ class Conversion:
             )
         return {"vocabulary": self.file(lane.column, texts)}
 
+    def numbers(self, of_classes: list[list[float]], lane: Lane) -> object:
+        """The argument that lists, for each class, a number for each category: in place, or in a file if they are many.
+
+        A single class has no list around its own.
+        """
+        rows = list(zip(*of_classes, strict=True))
+        if len(rows) > MAX_INLINE_CATEGORIES:
+            return self.file(lane.column, (" ".join(map(repr, row)) for row in rows))
+        return of_classes if len(of_classes) > 1 else of_classes[0]
+
     def file(self, name: str, texts: Iterable[str]) -> dict[str, str]:
         """A file of lines beside the page, called after ``name``, as an argument states it."""
         lines = "".join(f"{text}\n" for text in texts).encode()
@@ -196,7 +206,9 @@ def as_carried(values: list[object], lane: Lane) -> list[object]:
 def as_code(value: Any) -> object:
     """An encoder's code for unknown or missing values."""
     number = float(value)
-    return "nan" if math.isnan(number) else int(value) if number.is_integer() else value
+    if math.isnan(number):
+        return "nan"
+    return int(number) if number.is_integer() and abs(number) < 2**31 else number
 
 
 def class_name(estimator: Estimator) -> str:

@@ -10,14 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.features.program import Kind, Program
-from gateway.features.steps import categories, combinations, curves, numbers, operators, places, texts, times
+from gateway.features.steps import (
+    categories,
+    combinations,
+    curves,
+    encodings,
+    lists,
+    numbers,
+    operators,
+    places,
+    texts,
+    times,
+)
 from gateway.features.steps.entry import Arguments, Elements, Lane, Part, StepEntry, Taken, Unfit
 
-CATALOGUE: dict[str, StepEntry] = {
-    entry.name: entry
-    for family in (numbers, curves, categories, times, texts, combinations, operators, places)
-    for entry in family.ENTRIES
-}
+FAMILIES = (numbers, curves, categories, encodings, times, texts, lists, combinations, operators, places)
+CATALOGUE: dict[str, StepEntry] = {entry.name: entry for family in FAMILIES for entry in family.ENTRIES}
 
 
 def compile_step(arguments: Arguments, parts: list[Part], program: Program, folder: Path) -> list[Part]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gateway._fast.feature_program import ERROR_CODE, MISSING_INTEGER, Operation, Relation
+from gateway._fast.feature_program import ERROR_CODE, MISSING_INTEGER, ZEROS_CODE, Operation, Relation
 from gateway.features.program import Kind, Value
 from gateway.features.steps.entry import NOTHING, Elements, Lane, Outcomes, Part, StepEntry, Taken, Unfit
 from gateway.features.steps.known_values import KnownValues, known_values
@@ -20,14 +21,13 @@ def _one_hot(arguments: page.OneHot, taken: Taken) -> list[Part]:
 
 def _places(arguments: page.OneHot, lane: Lane, taken: Taken) -> Elements:
     known = known_values(arguments, lane.kind, taken, arguments.drop)
-    codes = {"error": ERROR_CODE, "ignore": -1, "infrequent": known.infrequent}
-    code = _lookup(lane, known, taken, unknown=codes[arguments.unknown], missing=codes[arguments.missing])
+    codes = {"error": ERROR_CODE, "ignore": ZEROS_CODE, "infrequent": known.infrequent}
+    code = lookup(lane, known, taken, unknown=codes[arguments.unknown], missing=codes[arguments.missing])
 
     def names() -> list[str]:
-        names = [f"{lane.name}_{name}" for name in known.names()]
-        return names if known.infrequent is None else [*names, f"{lane.name}_infrequent_sklearn"]
+        return [f"{lane.name}_{name}" for name in known.names(getattr(arguments, "missing_name", None))]
 
-    return Elements(code, Operation.EMIT_ONE_HOT, known.count + (known.infrequent is not None), names)
+    return Elements(code, Operation.EMIT_ONE_HOT, known.width, names)
 
 
 def _ordinal(arguments: page.Ordinal, taken: Taken) -> list[Part]:
@@ -37,9 +37,53 @@ def _ordinal(arguments: page.Ordinal, taken: Taken) -> list[Part]:
 def _position(arguments: page.Ordinal, lane: Lane, taken: Taken) -> Value:
     known = known_values(arguments, lane.kind, taken)
     codes = {"error": ERROR_CODE, "nan": MISSING_INTEGER, "infrequent": known.infrequent}
-    unknown = arguments.unknown if isinstance(arguments.unknown, int) else codes[arguments.unknown]
-    missing = arguments.missing if isinstance(arguments.missing, int) else codes[arguments.missing]
-    return _lookup(lane, known, taken, unknown=unknown, missing=missing)
+    given: tuple[str | float, str | float] = (arguments.unknown, arguments.missing)
+    if not any(isinstance(outcome, float) for outcome in given):
+        unknown, missing = (codes[outcome] if isinstance(outcome, str) else int(outcome) for outcome in given)
+        return lookup(lane, known, taken, unknown=unknown, missing=missing)
+    # Each position stands for itself; numbers that are no positions stand behind them.
+    numbers = [float(place) for place in range(known.width)]
+    unknown, missing = (place_behind(numbers, outcome, codes) for outcome in given)
+    return number_of_code(lookup(lane, known, taken, unknown=unknown, missing=missing), numbers, taken)
+
+
+def place_behind(numbers: list[float], outcome: str | float, codes: Mapping[str, int | None]) -> int | None:
+    """The code of an outcome. One that is a number becomes the last of ``numbers``, and its place is the code."""
+    if isinstance(outcome, str):
+        return codes[outcome]
+    numbers.append(float(outcome))
+    return len(numbers) - 1
+
+
+def number_of_code(code: Value, numbers: Sequence[float], taken: Taken) -> Value:
+    """That of ``numbers`` which stands at the code; missing for a code that is none of their places."""
+    constants = tuple(numbers)
+    return taken.program.compute(Operation.OP_CODE_NUMBER, Kind.FLOAT, code, constants=constants, length=len(constants))
+
+
+def _vocabulary_id(arguments: page.VocabularyId, taken: Taken) -> list[Part]:
+    return [lane.then(_id(arguments, lane, taken)) for lane in taken.lanes]
+
+
+def _id(arguments: page.VocabularyId, lane: Lane, taken: Taken) -> Value:
+    first = arguments.first_id
+    known = known_values(arguments, lane.kind, taken, first=first)
+    behind = first + known.count
+    first_oov = behind if arguments.first_oov_id is None else arguments.first_oov_id
+    if arguments.oov_buckets and first_oov < behind and first_oov + arguments.oov_buckets > first:
+        raise Unfit(f"the ids of unknown values, from {first_oov} on, are those of categories, {first} to {behind - 1}")
+    missing = ERROR_CODE if arguments.missing == "error" else int(arguments.missing)
+    if not arguments.oov_buckets:
+        return lookup(lane, known, taken, unknown=ERROR_CODE, missing=missing)
+    return taken.program.compute(
+        Operation.OP_ID_TEXT if lane.kind == Kind.STRING else Operation.OP_ID_INTEGER,
+        Kind.INT,
+        lane.value,
+        i=first_oov,
+        j=missing if known.missing is None else known.missing,
+        length=arguments.oov_buckets,
+        vocabulary=known.vocabulary,
+    )
 
 
 def _is_in(arguments: page.IsIn, taken: Taken) -> list[Part]:
@@ -48,15 +92,19 @@ def _is_in(arguments: page.IsIn, taken: Taken) -> list[Part]:
 
 def _is_known(arguments: page.IsIn, lane: Lane, taken: Taken) -> Value:
     known = known_values(arguments, lane.kind, taken)
-    position = _lookup(lane, known, taken, unknown=-1, missing=MISSING_INTEGER)
+    position = lookup(lane, known, taken, unknown=ZEROS_CODE, missing=MISSING_INTEGER)
     return compared(position, integer(0, taken.program), Relation.RELATION_GREATER_OR_EQUAL, taken.program)
 
 
+HASHES = {Kind.STRING: Operation.OP_HASH_TEXT, Kind.STRINGS: Operation.OP_HASH_LIST}
 LOOKUPS = {Kind.STRING: Operation.OP_LOOKUP_TEXT, Kind.FLOAT: Operation.OP_LOOKUP_NUMBER}
 
 
-def _lookup(lane: Lane, known: KnownValues, taken: Taken, *, unknown: int | None, missing: int | None) -> Value:
-    # Codes of unknown and missing values: None for that of infrequent ones which are not there.
+def lookup(lane: Lane, known: KnownValues, taken: Taken, *, unknown: int | None, missing: int | None) -> Value:
+    """The code of the lane's value, ``unknown`` if it is none of the known, ``missing`` unless that is one of them.
+
+    None is the code of infrequent values where there are none: Unfit.
+    """
     if known.missing is not None:
         missing = known.missing
     if unknown is None or missing is None:
@@ -77,15 +125,21 @@ def _hash(arguments: page.Hash, taken: Taken) -> list[Part]:
 
 
 def _buckets(arguments: page.Hash, lane: Lane, taken: Taken) -> Elements:
-    operation = Operation.OP_HASH_TEXT if lane.kind == Kind.STRING else Operation.OP_HASH_INTEGER
+    is_list = lane.kind == Kind.STRINGS
     bucket = taken.program.compute(
-        operation, Kind.INT, lane.value, a=float(arguments.signed), i=arguments.buckets, j=arguments.seed
+        HASHES.get(lane.kind, Operation.OP_HASH_INTEGER),
+        Kind.CODES if is_list else Kind.INT,
+        lane.value,
+        a=float(arguments.signed),
+        i=arguments.buckets,
+        j=arguments.seed,
     )
 
     def names() -> list[str]:
         return [f"{lane.name}_{i}" for i in range(arguments.buckets)]
 
-    return Elements(bucket, Operation.EMIT_HASHED, arguments.buckets, names)
+    operation = Operation.EMIT_SUMMED_CODES if is_list else Operation.EMIT_HASHED
+    return Elements(bucket, operation, arguments.buckets, names)
 
 
 ENTRIES = [
@@ -107,12 +161,12 @@ ENTRIES = [
     StepEntry(
         name="ordinal",
         takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING),
-        gives="int",
+        gives="int; float if `unknown` or `missing` is a number with a point",
         formula="the position of x among the categories, from 0",
         outcomes=Outcomes(
             missing="its position if `null` is a category, else as `missing` says; NaN fails a row of an int64 output",
             infinite="unseen",
-            unseen="as `unknown` says: the row fails, NaN, the position after all others, or the integer",
+            unseen="as `unknown` says: the row fails, NaN, the position after all others, or the number",
         ),
         example="ordinal: {categories: [low, middle, high], unknown: -1}",
         compile=_ordinal,
@@ -120,15 +174,30 @@ ENTRIES = [
         fallback=Kind.INT,
     ),
     StepEntry(
+        name="vocabulary_id",
+        takes=(Kind.STRING, Kind.INT, Kind.BOOL),
+        gives="int",
+        formula="`first_id` + the position of x; if x is none of the known, `first_oov_id` + h mod `oov_buckets`, "
+        "h = MurmurHash3 (x86, 32 bits, unsigned, seed 0) of its UTF-8 text, an int's in decimal",
+        outcomes=Outcomes(
+            missing="its id if `null` is a category, else as `missing` says: the row fails, or the id",
+            infinite=NOTHING,
+            unseen="one of the `oov_buckets` ids; without any the row fails",
+        ),
+        example="vocabulary_id: {categories: [EWR, JFK, LGA], first_id: 2, first_oov_id: 1, missing: 0}",
+        compile=_vocabulary_id,
+        fallback=Kind.INT,
+    ),
+    StepEntry(
         name="hash",
-        takes=(Kind.STRING, Kind.INT),
+        takes=(Kind.STRING, Kind.INT, Kind.STRINGS),
         gives="`buckets` elements",
         formula="h = MurmurHash3 (x86, 32 bits, signed) of the UTF-8 text, an int's in decimal; "
-        "element |h| mod buckets becomes 1, or -1 if h < 0 and `signed`",
+        "element |h| mod buckets becomes 1, or -1 if h < 0 and `signed`; of a list, the sum over its texts",
         outcomes=Outcomes(missing="zeros", infinite=NOTHING, unseen="hashed like any other"),
         example="hash: {buckets: 64}",
         compile=_hash,
-        twin="`FeatureHasher(input_type='string')` of one token a row (seed 0)",
+        twin="`FeatureHasher(input_type='string')` (seed 0); of a string, as of a list of one",
         fallback=Kind.INT,
     ),
     StepEntry(

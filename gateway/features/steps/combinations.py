@@ -99,7 +99,7 @@ def _product_name(factors: tuple[int, ...], taken: Taken) -> str:
 ENTRIES = [
     StepEntry(
         name="select",
-        takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP),
+        takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP, Kind.STRINGS),
         gives="what it takes, `places` of it",
         formula="x[place] for each of `places`; `names` stand for their places",
         outcomes=Outcomes(missing="stays missing", infinite="x"),

@@ -58,12 +58,13 @@ class Elements:
 
     def lanes(self, program: Program) -> list[Lane]:
         """Each element as a value of its own. Unfit if that cannot be."""
-        if self.operation != Operation.EMIT_ONE_HOT:
+        test = {Operation.EMIT_ONE_HOT: Operation.OP_IS_CODE, Operation.EMIT_HOT_CODES: Operation.OP_HAS_CODE}
+        if self.operation not in test:
             raise Unfit("nothing can follow a step that spreads its elements by hash or by terms")
         if self.width > MAX_LANES:
             raise Unfit(f"{self.width} elements come before it; at most {MAX_LANES} can be taken further")
         return [
-            Lane(program.compute(Operation.OP_IS_CODE, Kind.BOOL, self.value, i=place), name)
+            Lane(program.compute(test[self.operation], Kind.BOOL, self.value, i=place), name)
             for place, name in enumerate(self.names())
         ]
 

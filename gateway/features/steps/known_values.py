@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from gateway._fast.feature_program import ZEROS_CODE
 from gateway._fast.vocabulary import Vocabulary, not_utf8_at
 from gateway.features.program import Kind
 from gateway.features.steps.entry import Taken, Unfit
@@ -35,11 +37,15 @@ SHOWN_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class KnownValues:
-    """A code for each: positions from 0 for those that are not dropped, which have -1; ``count`` for all infrequent."""
+    """A code for each: positions from 0 for those that are not dropped, which have -1; ``count`` for all infrequent.
+
+    With a first code that is not 0, codes are so much more than positions.
+    """
 
     vocabulary: Vocabulary
+    kind: Kind
     count: int
-    #: Code of the infrequent ones, if there are any.
+    #: Code of the infrequent ones, if there are any; -1 if one of them is dropped.
     infrequent: int | None
     #: For messages.
     first: tuple[str, ...]
@@ -54,46 +60,62 @@ class KnownValues:
         count = self.vocabulary.size - (self.missing is not None)
         return (*self.first, f"{count} in all") if count > len(self.first) else self.first
 
-    def names(self) -> list[str]:
+    @property
+    def width(self) -> int:
+        """How many positions there are, that of the infrequent ones included."""
+        return self.count + (self.infrequent == self.count)
+
+    def names(self, missing: str | None = None) -> list[str]:
         """Of those with a position, as scikit-learn names the elements of an encoder."""
         names = [""] * self.count
         for value, code in self.vocabulary.entries():
             if 0 <= code < self.count:
-                names[code] = _text_of(value)
+                names[code] = _text_of(bool(value) if self.kind == Kind.BOOL else value)
         if self.missing is not None and 0 <= self.missing < self.count:
-            names[self.missing] = "None"
-        return names
+            names[self.missing] = missing if missing is not None else "nan" if self.kind == Kind.FLOAT else "None"
+        return [*names, "infrequent_sklearn"] if self.width > self.count else names
 
 
 def known_values(
-    arguments: page.OneHot | page.Ordinal | page.IsIn, kind: Kind, taken: Taken, drop: Iterable[Scalar | None] = ()
+    arguments: page.Known, kind: Kind, taken: Taken, drop: Iterable[Scalar | None] = (), first: int = 0
 ) -> KnownValues:
-    """The step's known values, of ``kind``. Unfit if they are of another, or their file is not as stated."""
+    """The step's known values, of ``kind``, with codes from ``first`` on.
+
+    Unfit if they are of another kind, or their file is not as stated.
+    """
+    # Steps without infrequent values do not name the argument.
     infrequent = [_typed(value, kind) for value in getattr(arguments, "infrequent", ())]
     dropped = {_typed(value, kind) for value in drop}
     if arguments.categories is not None:
-        return _listed_values([_typed(value, kind) for value in arguments.categories], dropped, infrequent, kind)
+        return _listed_values([_typed(value, kind) for value in arguments.categories], dropped, infrequent, kind, first)
     assert arguments.vocabulary is not None  # the spec's validator
     file = arguments.vocabulary
-    key = ("known values", file.file, file.sha256, kind, frozenset(dropped), tuple(infrequent))
-    return taken.program.once(key, lambda: _values_of_file(file, taken.folder, dropped, infrequent, kind))
+    key = ("known values", file.file, file.sha256, kind, frozenset(dropped), tuple(infrequent), first)
+    return taken.program.once(key, lambda: _values_of_file(file, taken.folder, dropped, infrequent, kind, first=first))
+
+
+def _code_of_infrequent(infrequent: list[Any], dropped: set[Any], count: int) -> int | None:
+    if not infrequent:
+        return None
+    return ZEROS_CODE if dropped & set(infrequent) else count
 
 
 # Listed on the page.
 
 
-def _listed_values(values: list[Any], dropped: set[Any], infrequent: list[Any], kind: Kind) -> KnownValues:
-    if stray := dropped - set(values):
+def _listed_values(values: list[Any], dropped: set[Any], infrequent: list[Any], kind: Kind, first: int) -> KnownValues:
+    if stray := dropped - {*values, *infrequent}:
         raise _stray(stray)
     entries = [*values, *infrequent]
     if len(set(entries)) != len(entries):
         raise Unfit(f"a category stands twice: {_listed(value for value, n in Counter(entries).items() if n > 1)}")
-    count = len(values) - len(dropped)
-    positions = iter(range(count))
-    codes = [-1 if value in dropped else next(positions) for value in values] + [count] * len(infrequent)
+    count = len(values) - len(dropped & set(values))
+    rare = _code_of_infrequent(infrequent, dropped, count)
+    positions = iter(range(first, first + count))
+    codes = [ZEROS_CODE if value in dropped else next(positions) for value in values] + [rare or 0] * len(infrequent)
     vocabulary = (Vocabulary.of_texts if kind == Kind.STRING else Vocabulary.of_numbers)(entries, codes)
-    first = [_text_of(value) for value in entries[: SHOWN_VALUES + 1] if value is not None]
-    return KnownValues(vocabulary, count, count if infrequent else None, tuple(first[:SHOWN_VALUES]))
+    shown = [_text_of(value) for value in entries[: SHOWN_VALUES + 1] if value is not None]
+    return KnownValues(vocabulary, kind, count, rare, tuple(shown[:SHOWN_VALUES]))
 
 
 def _typed(value: Scalar | None, kind: Kind) -> Any:
@@ -119,23 +141,24 @@ class _Reader(Protocol):
 
 
 def _values_of_file(
-    file: page.VocabularyFile, folder: Path, dropped: set[Any], infrequent: list[Any], kind: Kind
+    file: page.VocabularyFile, folder: Path, dropped: set[Any], infrequent: list[Any], kind: Kind, *, first: int
 ) -> KnownValues:
     lines = read_vocabulary(file, folder)
     read = _reader_of(kind)
     try:
         vocabulary = read(lines)
-        count = vocabulary.size
-        if dropped or infrequent:
-            codes = _codes_of_kept(vocabulary, dropped)
-            count -= len(dropped)
-            codes = np.append(codes, np.full(len(infrequent), count, np.int32))
+        kept = _kept(vocabulary, dropped - set(infrequent))
+        count = int(kept.sum())
+        rare = _code_of_infrequent(infrequent, dropped, count)
+        if dropped or infrequent or first:
+            codes = np.where(kept, np.cumsum(kept, dtype=np.int32) + (first - 1), ZEROS_CODE)
+            codes = np.append(codes, [rare or 0] * len(infrequent)).astype(np.int32)
             vocabulary = read(lines, codes=codes, more=infrequent)
     except ValueError as error:
         raise Unfit(str(error)) from error
     head = [line.removesuffix(b"\n") for line in islice(BytesIO(lines), SHOWN_VALUES + 1)]
-    first = [line[:SHOWN_BYTES].decode(errors="replace") for line in head if line]
-    return KnownValues(vocabulary, count, count if infrequent else None, tuple(first[:SHOWN_VALUES]))
+    shown = [line[:SHOWN_BYTES].decode(errors="replace") for line in head if line]
+    return KnownValues(vocabulary, kind, count, rare, tuple(shown[:SHOWN_VALUES]))
 
 
 def _reader_of(kind: Kind) -> _Reader:
@@ -146,15 +169,15 @@ def _reader_of(kind: Kind) -> _Reader:
     return partial(Vocabulary.of_number_lines, floats=kind == Kind.FLOAT)
 
 
-def _codes_of_kept(vocabulary: Vocabulary, dropped: set[Any]) -> Any:
-    # `vocabulary` gives positions among all; these are those among all that are not dropped.
+def _kept(vocabulary: Vocabulary, dropped: set[Any]) -> npt.NDArray[np.bool_]:
+    # By position among all, which `vocabulary` gives.
     missing = -1 if vocabulary.missing is None else vocabulary.missing
     positions = {value: missing if value is None else vocabulary.codes_of([value])[0] for value in dropped}
     if stray := {value for value, position in positions.items() if position < 0}:
         raise _stray(stray)
     kept = np.ones(vocabulary.size, bool)
     kept[list(positions.values())] = False
-    return np.where(kept, np.cumsum(kept, dtype=np.int32) - 1, -1).astype(np.int32)
+    return kept
 
 
 def read_vocabulary(file: page.VocabularyFile, folder: Path) -> bytes:

@@ -60,7 +60,11 @@ def _missing_indicator(_arguments: page.MissingIndicator, taken: Taken) -> list[
 
 def indicator(lane: Lane, program: Program) -> Lane:
     """1 where the lane is missing, else 0."""
-    operations = {Kind.FLOAT: Operation.OP_NUMBER_MISSING, Kind.STRING: Operation.OP_TEXT_MISSING}
+    operations = {
+        Kind.FLOAT: Operation.OP_NUMBER_MISSING,
+        Kind.STRING: Operation.OP_TEXT_MISSING,
+        Kind.STRINGS: Operation.OP_TEXT_MISSING,
+    }
     operation = operations.get(lane.kind, Operation.OP_INTEGER_MISSING)
     return Lane(program.compute(operation, Kind.BOOL, lane.value), f"missingindicator_{lane.name}")
 
@@ -196,7 +200,7 @@ ENTRIES = [
     ),
     StepEntry(
         name="missing_indicator",
-        takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP),
+        takes=(Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.STRING, Kind.TIMESTAMP, Kind.STRINGS),
         gives="bool",
         formula="1 if x is missing, else 0",
         outcomes=Outcomes(missing="1", infinite="0"),

@@ -34,8 +34,9 @@ def test_every_step_of_the_grammar_is_in_the_catalogue_and_has_a_slow_twin():
 
 
 def test_kinds_are_the_column_types_of_the_loop():
-    assert [f"COLUMN_{kind.name}" for kind in list(Kind)[:5]] == [member.name for member in ColumnType]
-    assert [int(kind) for kind in list(Kind)[:5]] == [int(member) for member in ColumnType]
+    columns = [kind for kind in Kind if kind != Kind.CODES]
+    assert [f"COLUMN_{kind.name}" for kind in columns] == [member.name for member in ColumnType]
+    assert [int(kind) for kind in columns] == [int(member) for member in ColumnType]
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -43,18 +44,17 @@ def test_example_of_a_step_compiles_for_the_first_type_that_it_takes(name):
     entry = CATALOGUE[name]
     column = "string" if "EWR" in entry.example or "middle" in entry.example else str(entry.takes[0])
     columns = {f"c{i}": kind for i, kind in enumerate(entry.example_columns or [column])}
-    steps = [parse_yaml(entry.example, "example"), *(["text_length"] if entry.gives.startswith("string") else [])]
+    steps = [parse_yaml(entry.example, "example")]
+    if entry.gives.startswith("string"):
+        steps.append({"hash": {"buckets": 4}})  # for no output of numbers takes it as it is
     page = {"columns": columns, "outputs": {"x": {"features": [{"columns": list(columns), "steps": steps}]}}}
     assert compile_plan(parse_features(page), Path()).output_specs[0].shape[1] >= 1
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_step_refuses_what_it_does_not_take_and_takes_what_it_says(name):
-    entry = CATALOGUE[name]
-    for kind in list(Kind)[:5]:
-        assert (kind in entry.takes) == (
-            str(kind) in catalogue_page.render().split(f"### `{name}`")[1].split("\n- gives")[0]
-        )
+    told = catalogue_page.render().split(f"### `{name}`")[1].split("\n- takes: ")[1].split("\n")[0]
+    assert told.split(", ") == [str(kind) for kind in CATALOGUE[name].takes]
 
 
 def test_every_timestamp_part_is_one_of_the_loop():

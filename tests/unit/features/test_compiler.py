@@ -31,7 +31,7 @@ FEATURE = "outputs.x.features.0"
     ("column", "steps", "path", "message"),
     [
         ("string", ["log1p"], ".steps.0.log1p", "takes float or int or bool, but is given string"),
-        ("float", [{"hash": {"buckets": 2}}], ".steps.0.hash", "takes string or int, but is given float"),
+        ("float", [{"hash": {"buckets": 2}}], ".steps.0.hash", "takes string or int or strings, but is given float"),
         ("float", [{"timestamp_part": {"part": "day"}}], ".steps.0.timestamp_part",
          "takes timestamp, but is given float"),
         ("string", [{"hash": {"buckets": 2}}, "log1p"], ".steps.1.log1p",
