@@ -8,7 +8,8 @@
 # refused, which could be told no longer from their neighbours. null is NaN in FP32 and FP64, -2**63 in a named column of
 # integers, the empty string in BYTES; a named column of bools with a null in it becomes FP64. NaN is null in named
 # columns of any type: data frames have it for whatever is missing. {"b64": "…"} stands for bytes. An optional input may
-# be missing from some rows of named columns, which then hold a missing value. A key twice in a row, and a key that is no
+# be missing from some rows of named columns, which then hold a missing value. A named column of lists takes an array of
+# texts of any length, or null; shorter ones are padded with empty texts. A key twice in a row, and a key that is no
 # input, are refused.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -61,6 +62,9 @@ cdef struct Column:
     uint8_t* data
     size_t size
     size_t room
+    bint lists                       # a named column of lists: rows may be of unlike length
+    int32_t* lengths                 # of lists: how many texts each row has
+    int64_t lengths_room
 
 cdef struct Rows:
     Column* columns                  # in the arena, one for each input of the model

@@ -12,12 +12,13 @@ from gateway._fast.json_text cimport (
     next_element, next_member, note, note_type, peek, read_scalar, read_string, read_whole, scan_string, shown_token,
     shown_words, skip_value, static_span, unescape,
 )
-from gateway._fast.tensor_binding cimport OUT_OF_MEMORY, InputSpec, InputTable, note_mistake, quoted
+from gateway._fast.tensor_binding cimport OUT_OF_MEMORY, InputSpec, InputTable, note_mistake, quoted, takes_lists
 
 from gateway.core.errors import InvalidRequest, MalformedBody, PayloadTooLarge, TensorMismatch
 
 cdef enum:
     FIRST_ROOM = 32                  # bytes of a column's first buffer
+    FIRST_LENGTHS = 16               # rows whose lengths the first buffer of them holds
 
 cdef int64_t EXACT_IN_FP64 = 1 << 53  # up to here every integer is a float64 of its own
 cdef int64_t SHARED = INT64_MAX      # Column.rows of a value that all rows share: no row may give it again
@@ -40,6 +41,7 @@ cdef int open_rows(Exchange exchange, InputTable table, Rows* rows) noexcept nog
         rows.columns[i].name = table.input_names[i]
         rows.columns[i].dtype = rows.columns[i].published = table.inputs[i].dtype
         rows.columns[i].depth = UNKNOWN
+        rows.columns[i].lists = table.columns and takes_lists(&table.inputs[i])
         rows.order[i] = i
     return 0
 
@@ -430,6 +432,8 @@ cdef int read_value(Reader* reader, Exchange exchange, Rows* rows, Column* colum
     cdef bint begun[NESTED]
     cdef int depth = 0
     cdef int more
+    if column.lists:
+        return read_list(reader, exchange, rows, column)
     if column.dtype == DT_FP16 or column.dtype == DT_BF16:
         return note(reader, ROW_ONLY_BINARY, column.name, column.name, 0, column.dtype)
     if peek(reader) != c'[':
@@ -481,6 +485,85 @@ cdef int read_value(Reader* reader, Exchange exchange, Rows* rows, Column* colum
         if depth == 0:
             column.rows += 1
             return 0
+
+
+# A row's list of a column of lists
+
+
+cdef int read_list(Reader* reader, Exchange exchange, Rows* rows, Column* column) noexcept nogil:
+    """An array of texts, as many as there are; null is one without any."""
+    cdef int64_t before = column.elements
+    cdef bint begun = False
+    cdef int more = 0
+    cdef ScalarResult result
+    cdef double nan
+    cdef uint8_t c = peek(reader)
+    if c == c'[':
+        reader.at += 1
+        more = next_element(reader, &begun)
+        while more > 0:
+            if read_text(reader, exchange, rows, column) < 0:
+                return -1
+            more = next_element(reader, &begun)
+    elif rows.flat:
+        more = read_text(reader, exchange, rows, column)
+    else:
+        result = read_scalar(reader, DT_FP64, <uint8_t*>&nan) if c == c'n' or c == c'N' else SCALAR_TYPE
+        if result == SCALAR_SYNTAX:
+            return -1
+        if result != SCALAR_OK:
+            return note(reader, ROW_ELEMENT, column.name, shown_token(reader), row_of(rows, column), column.dtype)
+    return -1 if more < 0 else end_list(reader, exchange, column, column.elements - before)
+
+
+cdef int end_list(Reader* reader, Exchange exchange, Column* column, int64_t length) noexcept nogil:
+    cdef int32_t* wider
+    if column.rows == column.lengths_room:
+        column.lengths_room = max(2 * column.lengths_room, <int64_t>FIRST_LENGTHS)
+        wider = <int32_t*>exchange.take(<size_t>column.lengths_room * sizeof(int32_t))
+        if wider == NULL:
+            return note(reader, OUT_OF_MEMORY, column.name, column.name, 0, 0)
+        if column.rows:
+            memcpy(wider, column.lengths, <size_t>column.rows * sizeof(int32_t))
+        column.lengths = wider
+    column.lengths[column.rows] = <int32_t>length
+    column.depth = 1
+    column.rows += 1
+    return 0
+
+
+cdef int pad_lists(Reader* reader, Exchange exchange, Column* column, int64_t rows) noexcept nogil:
+    """Lists of unlike length become rows of the longest one's, at least 1, by empty texts behind their own."""
+    cdef int64_t longest = 1
+    cdef int64_t row, k
+    cdef const uint8_t* at = column.data
+    cdef uint8_t* out
+    cdef uint32_t length
+    cdef size_t size
+    for row in range(rows):
+        longest = max(longest, <int64_t>column.lengths[row])
+    column.dims[0] = longest
+    if column.elements == rows * longest:
+        return 0
+    if 4.0 * <double>rows * <double>longest + <double>column.size > <double>exchange.body_limit:
+        return note(reader, FILLED_TOO_LARGE, column.name, column.name, rows, <int64_t>exchange.body_limit)
+    size = column.size + 4 * <size_t>(rows * longest - column.elements)
+    out = <uint8_t*>exchange.take(size)
+    if out == NULL:
+        return note(reader, OUT_OF_MEMORY, column.name, column.name, 0, 0)
+    column.data = out
+    column.size = size
+    column.elements = rows * longest
+    for row in range(rows):
+        for k in range(column.lengths[row]):
+            memcpy(&length, at, 4)
+            memcpy(out, at, <size_t>length + 4)
+            at += <size_t>length + 4
+            out += <size_t>length + 4
+        size = 4 * <size_t>(longest - column.lengths[row])
+        memset(out, 0, size)
+        out += size
+    return 0
 
 
 cdef inline int read_leaf(Reader* reader, Exchange exchange, Rows* rows, Column* column) noexcept nogil:
@@ -725,6 +808,11 @@ cdef int fill_missing(Reader* reader, Exchange exchange, Rows* rows, Column* col
     cdef double nan = NAN
     cdef float short_nan = NAN
     cdef int64_t missing = INT64_MIN
+    if column.lists:
+        while column.rows < until:
+            if end_list(reader, exchange, column, 0) < 0:
+                return -1
+        return 0
     if not rows.named_columns or (column.depth > 0 and not is_feature(rows, column)):
         return note(reader, ROW_MISSING, column.name, column.name, column.rows, 0)
     if column.depth == UNKNOWN:
@@ -771,10 +859,14 @@ cdef int add_column(Reader* reader, Exchange exchange, InputTable table, Rows* r
     cdef Column* column = &rows.columns[input]
     cdef TensorView* view
     cdef int d
+    if column.lists and column.rows == SHARED and pad_lists(reader, exchange, column, 1) < 0:
+        return -1
     if column.rows == SHARED:
         if spread(reader, exchange, column, rows.row) < 0:
             return -1
     elif column.rows < rows.row and fill_missing(reader, exchange, rows, column, rows.row) < 0:
+        return -1
+    if column.lists and column.dims[0] == 0 and pad_lists(reader, exchange, column, column.rows) < 0:
         return -1
     view = exchange.add_input()
     if view == NULL:

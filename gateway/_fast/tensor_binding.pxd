@@ -67,6 +67,10 @@ cdef struct InputSpec:
     int64_t[MAX_RANK] shape      # -1: any
     bint optional
 
+# Of named columns: whether a row is a list of any number of texts.
+cdef inline bint takes_lists(const InputSpec* column) noexcept nogil:
+    return column.rank == 2 and column.shape[1] < 0
+
 @cython.final
 cdef class InputTable:
     # What one version takes, compiled once; immutable, shared by all its requests.

@@ -208,8 +208,7 @@ cdef inline int64_t rows_of(InputTable table, const InputSpec* taken, const Tens
     if table.columns:
         if view.rank == 0:
             return 1
-        # A column of rank 2 is one of lists.
-        return view.shape[0] if view.rank == 1 or (view.rank == 2 and (view.shape[1] == 1 or taken.rank == 2)) else -1
+        return view.shape[0] if view.rank == 1 or (view.rank == 2 and (view.shape[1] == 1 or takes_lists(taken))) else -1
     if view.rank != taken.rank:
         return -1
     for i in range(view.rank):
@@ -441,7 +440,7 @@ cdef class InputTable:
         """The shapes that an input takes."""
         cdef InputSpec* taken = &self.inputs[spec]
         if self.columns:
-            return "[rows] or [rows,1]" if taken.rank == 1 else "[rows,any], with empty texts behind those of a short row"
+            return "[rows,any], with empty texts behind a short row's" if takes_lists(taken) else "[rows] or [rows,1]"
         return "[" + ",".join([str(taken.shape[i]) for i in range(taken.rank)]) + "]"
 
     def __repr__(self):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,20 @@ def test_lists_come_as_sequences_or_as_an_array_with_padding(lists):
     plan = Plan.from_spec(parse_features(page))
     want = [[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]]
     np.testing.assert_array_equal(plan.transform({"c": lists}), want)
+
+
+def test_lists_come_from_frames_and_arrow_tables():
+    page = {
+        "columns": {"c": "strings", "n": "float"},
+        "outputs": {"x": {"features": [{"column": "c", "steps": [MULTI_HOT]}, "n"]}},
+    }
+    plan = Plan.from_spec(parse_features(page))
+    lists, want = [["a", "é"], [], None, ["b"]], [[1, 0, 1, 1], [0, 0, 0, 2], [0, 0, 0, 3], [0, 1, 0, 4]]
+    table = pa.table({"n": [1.0, 2.0, 3.0, 4.0], "c": lists})
+    nested = pd.ArrowDtype(pa.list_(pa.string()))
+    frame = pd.DataFrame({"c": pd.Series(lists, dtype=object), "n": [1.0, 2.0, 3.0, 4.0]})
+    for data in (table, frame, frame.astype({"c": nested}), {"c": table["c"], "n": table["n"]}):
+        np.testing.assert_array_equal(plan.transform(data), want)
 
 
 @pytest.mark.parametrize("lists", [["a", "b"], [["a"], "b"], [[1], ["a"]], [3, ["a"]], "ab", np.array(["a"])])
