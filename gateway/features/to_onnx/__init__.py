@@ -21,8 +21,8 @@ from gateway.features.to_onnx.operations import FORMS, STEP_OF_EMISSION, element
 from gateway.features.to_onnx.values import MISSING
 
 #: As what a column of each type is fed.
-INPUT_TYPES = {"float": DOUBLE, "int": INT64, "bool": INT64, "string": TEXT, "timestamp": INT64}
-OUTPUT_TYPES = {"float32": FLOAT, "float64": DOUBLE, "int64": INT64}
+INPUT_TYPES = {"float": DOUBLE, "int": INT64, "bool": INT64, "string": TEXT, "strings": TEXT, "timestamp": INT64}
+OUTPUT_TYPES = {"float32": FLOAT, "float64": DOUBLE, "int64": INT64, "string": TEXT}
 
 
 def to_onnx(page: FeaturePage, folder: Path, *, versions: Versions | None = None) -> Any:
@@ -81,7 +81,7 @@ class _Export:
         value = self.tensor(emission.value, output, feature)
         form = element_form(emission, integers=self.values.page.outputs[output].dtype == "int64")
         if form is None:
-            self.refuse(STEP_OF_EMISSION[emission.operation], output, feature)
+            self.refuse(STEP_OF_EMISSION[emission.operation], f"outputs.{output}", feature)
             return value
         return form(value, self.graph)
 
@@ -110,7 +110,7 @@ class _Export:
         operands = [self._known[id(operand)] for operand in value.operands]
         result = form(value, operands, self.graph) if form is not None else None
         if result is None:
-            self.refuse(f"`{value.step}`", output, feature)
+            self.refuse(f"`{value.step}`", f"outputs.{output}", feature)
             return self.graph.constant(MISSING[value.kind])
         return result
 
@@ -118,6 +118,8 @@ class _Export:
         column = self.values.page.columns[name]
         assert column is not None  # the page is sound
         tensor = self.graph.column = Tensor(name, INPUT_TYPES[column.type], self.graph)
+        if column.type == "strings":
+            self.refuse("a list of texts", f"columns.{name}", name)
         if column.missing == "error":
             self.graph.fail_where(tensor.is_missing())
         if column.infinite == "error":
@@ -126,13 +128,13 @@ class _Export:
             self.graph.fail_where(~(tensor.equals(0) | tensor.equals(1) | tensor.is_missing()))
         return tensor
 
-    def refuse(self, step: str, output: str, feature: str) -> None:
+    def refuse(self, step: str, path: str, feature: str) -> None:
         if (step, feature) not in self._told:
             self._told.add((step, feature))
             self.problems.append(
                 Problem(
                     self.values.page.file,
-                    f"outputs.{output}",
+                    path,
                     f"{feature}: {step} has no exact form in ONNX's operators: take it out, or do its work upstream",
                 )
             )

@@ -209,6 +209,13 @@ def _compared(x: Tensor, codes: dict[float, int], graph: Graph) -> Tensor | None
     return place.equals(0).where(_UNSEEN, place + (lowest - 1))
 
 
+def _number_of_code(value: Value, operands: Sequence[Tensor], graph: Graph) -> Tensor:
+    (code,) = operands
+    numbers = graph.array(np.array([*value.constants[: value.length], math.nan]))
+    known = ~(code < 0) & (code < value.length)
+    return graph.op("Gather", numbers, known.where(code, value.length), type=DOUBLE, axis=0)
+
+
 def _outcome(code: int, where: Tensor, graph: Graph) -> int:
     if code == ERROR_CODE:
         graph.fail_where(where)
@@ -275,6 +282,7 @@ FORMS: dict[int, Form] = {
     Operation.OP_LOOKUP_NUMBER: _looked_up,
     Operation.OP_LOOKUP_INTEGER: _looked_up,
     Operation.OP_LOOKUP_TEXT: _looked_up,
+    Operation.OP_CODE_NUMBER: _number_of_code,
     Operation.OP_TIMESTAMP_PART: _part,
     Operation.OP_ELAPSED: _elapsed,
     Operation.OP_ELAPSED_SINCE: _elapsed_since,
@@ -290,7 +298,7 @@ INEXACT_BY = {Operation.OP_SINE: 2.0**-50, Operation.OP_COSINE: 2.0**-50}
 
 def element_form(emission: Emission, *, integers: bool) -> Callable[[Tensor, Graph], Tensor] | None:
     """How an emission's elements come from its value; None if they have no exact form."""
-    if emission.operation == Operation.EMIT_NUMBER:
+    if emission.operation in (Operation.EMIT_NUMBER, Operation.EMIT_TEXT):
         return lambda value, _: value
     if emission.operation == Operation.EMIT_INTEGER:
         return _whole if integers else _whole_as_number
@@ -310,4 +318,9 @@ def _whole_as_number(value: Tensor, _: Graph) -> Tensor:
 
 
 #: Those without a form, for the message.
-STEP_OF_EMISSION: dict[int, str] = {Operation.EMIT_HASHED: "`hash`", Operation.EMIT_TERMS: "a vectorizer"}
+STEP_OF_EMISSION: dict[int, str] = {
+    Operation.EMIT_HASHED: "`hash`",
+    Operation.EMIT_TERMS: "a vectorizer",
+    Operation.EMIT_HOT_CODES: "`multi_hot`",
+    Operation.EMIT_SUMMED_CODES: "`hash`",
+}

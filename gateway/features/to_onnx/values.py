@@ -11,4 +11,7 @@ MISSING: dict[Kind, float | str] = {
     Kind.BOOL: MISSING_INTEGER,
     Kind.TIMESTAMP: MISSING_INTEGER,
     Kind.STRING: "",
+    # Lists have no form: they are refused, and the rest of the page is looked through with these in their places.
+    Kind.STRINGS: "",
+    Kind.CODES: MISSING_INTEGER,
 }
