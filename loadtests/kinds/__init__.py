@@ -16,9 +16,11 @@ from loadtests.kinds import (
     many_models,
     open_loop,
     plan,
+    plan_rows,
     recording,
     second_opinion,
     sustained,
+    vocabulary,
 )
 from loadtests.scenario import Scenario
 
@@ -33,7 +35,9 @@ KINDS: dict[str, Callable[[Scenario, Bench], Findings]] = {
     "many_models": many_models.run,
     "open_loop": open_loop.run,
     "plan": plan.run,
+    "plan_rows": plan_rows.run,
     "recording": recording.run,
     "second_opinion": second_opinion.run,
     "sustained": sustained.run,
+    "vocabulary": vocabulary.run,
 }

@@ -5,8 +5,6 @@ No server: all of them run in this process, in turns, on its one CPU. What they 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +12,10 @@ import numpy as np
 from loadtests.findings import Bench, Findings
 from loadtests.rounds import Figure
 from loadtests.scenario import Scenario
+from loadtests.turns import Call, microseconds_in_turns
 
 MANY_ROWS = 10_000
 NUMBERS = [f"n{i}" for i in range(8)]
-#: A turn of one contestant takes about so long.
-TURN_SECONDS = 0.05
-
-Call = Callable[[], object]
 
 
 def run(scenario: Scenario, bench: Bench) -> Findings:
@@ -31,13 +26,7 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
     except ImportError as error:
         return Findings(skipped=f"{error.name} is not installed")
     findings.void += housing.differences()
-    contestants = housing.contestants()
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
-    times = {name: max(1, int(TURN_SECONDS / _seconds(call, 1))) for name, call in contestants.items()}
-    for number in range(scenario.rounds):
-        bench.say(f"round {number + 1} of {scenario.rounds}")
-        for name, call in contestants.items():
-            taken[name].append(1e6 * _seconds(call, times[name]))
+    taken = microseconds_in_turns(housing.contestants(), scenario.rounds, bench.say)
     findings.figures = {f"{name}_us": Figure.of(values, "µs") for name, values in taken.items()}
     for rows in ("one", "many"):
         for table in ("arrays", "frame"):
@@ -46,13 +35,6 @@ def run(scenario: Scenario, bench: Bench) -> Findings:
         findings.figures[f"onnx_{rows}"] = Figure.ratios(taken[f"onnx_{rows}"], taken[f"plan_{rows}_arrays"])
     findings.figures["loop_one_us"] = Figure.of((housing.loop_us(1) for _ in range(scenario.rounds)), "µs")
     return findings
-
-
-def _seconds(call: Call, times: int) -> float:
-    started = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - started) / times
 
 
 class _Housing:

@@ -7,7 +7,6 @@ ratio to each of the others in the same process.
 
 from __future__ import annotations
 
-import datetime
 import time
 from statistics import median
 
@@ -22,51 +21,16 @@ from gateway._fast.feature_plan import nanoseconds_a_run_for_bench
 from gateway.config.features import FeatureSpec, parse_features
 from gateway.features import Plan
 from gateway.features.from_sklearn import from_sklearn
+from loadtests.made_rows import NUMBERS, flights_page, made_rows
 from tests.reference.features import transform_row
 
 ROUNDS = 7
 ROWS = 10_000
-NUMBERS = [f"n{i}" for i in range(8)]
-
-
-def made_rows(random: np.random.Generator) -> dict[str, object]:
-    def words(count: int) -> list[str]:
-        return [f"C{i:03d}" for i in random.integers(0, count, ROWS)]
-
-    start = datetime.datetime(2013, 1, 1)
-    minutes = random.integers(0, 525_600, ROWS).tolist()
-    numbers = {name: np.where(random.random(ROWS) < 0.05, np.nan, random.normal(size=ROWS)) for name in NUMBERS}
-    return {
-        **numbers,
-        "ocean": words(5),
-        "carrier": words(16),
-        "origin": words(3),
-        "dest": words(105),
-        "departure": [(start + datetime.timedelta(minutes=m)).isoformat() for m in minutes],
-    }
 
 
 def housing(frame: pd.DataFrame) -> ColumnTransformer:
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     return ColumnTransformer([("numbers", numbers, NUMBERS), ("ocean", OneHotEncoder(), ["ocean"])]).fit(frame)
-
-
-def flights_page() -> dict[str, object]:
-    def one_hot(name: str, count: int) -> dict[str, object]:
-        known = [f"C{i:03d}" for i in range(count)]
-        return {"column": name, "steps": [{"one_hot": {"categories": known, "unknown": "ignore", "missing": "ignore"}}]}
-
-    def cyclic(part: str, period: int) -> dict[str, object]:
-        return {"column": "departure", "steps": [{"timestamp_part": {"part": part}}, {"cyclic": {"period": period}}]}
-
-    scaled = [{"impute": {"strategy": "median", "value": 0.1}}, {"standard_scale": {"mean": 0.2, "scale": 1.5}}]
-    features = [
-        *({"column": name, "steps": scaled} for name in NUMBERS),
-        one_hot("carrier", 16), one_hot("origin", 3), one_hot("dest", 105),
-        cyclic("minute_of_day", 1440), cyclic("day_of_week", 7), cyclic("day_of_year", 366),
-    ]  # fmt: skip
-    columns = {**dict.fromkeys([*NUMBERS], "float"), **dict.fromkeys(["carrier", "origin", "dest"], "string")}
-    return {"columns": {**columns, "departure": "timestamp"}, "outputs": {"input": {"features": features}}}
 
 
 def nanoseconds(call, times: int) -> float:
@@ -116,7 +80,7 @@ def first(rows: int, columns: dict[str, object]) -> dict[str, object]:
 
 
 def main() -> None:
-    frame = pd.DataFrame(made_rows(np.random.default_rng(1)))
+    frame = pd.DataFrame(made_rows(np.random.default_rng(1), ROWS))
     estimator = housing(frame)
     specs = {"housing": from_sklearn(estimator).spec, "flights": parse_features(flights_page())}
     plans = {name: Plan.from_spec(spec) for name, spec in specs.items()}

@@ -23,7 +23,8 @@ from gateway._fast.tensor_binding import InputTable
 from gateway.config.features import parse_features
 from gateway.features import Plan
 from gateway.features.from_sklearn import from_sklearn
-from tests.bench.bench_feature_plan import arrays_of, flights_page, housing, made_rows
+from loadtests.made_rows import flights_page, made_rows
+from tests.bench.bench_feature_plan import arrays_of, housing
 
 ROUNDS = 9
 ROWS = (1, 32, 1024)
@@ -73,7 +74,7 @@ def report(name: str, plan: Plan, frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    frame = pd.DataFrame(made_rows(np.random.default_rng(1)))
+    frame = pd.DataFrame(made_rows(np.random.default_rng(1), max(ROWS)))
     report("housing", Plan.from_spec(from_sklearn(housing(frame)).spec), frame)
     report("flights", Plan.from_spec(parse_features(flights_page())), frame)
 
