@@ -130,11 +130,14 @@ class Conversion:
 
         None and NaN stand for missing.
         """
-        plain = [plain_value(value) for value in values]
+        fitted = list(values)
+        plain = [plain_value(value) for value in fitted]
         if sum(value is None for value in plain) > 1:
             self.problem(path, f"column {lane.column!r} has several categories for missing (None, NaN, the empty text)")
             return None
         kinds = {type(value) for value in plain if value is not None}
+        if not kinds and any(isinstance(value, str) for value in fitted):
+            kinds = {str}  # the empty text alone
         if kinds == {int, float}:
             plain = [float(value) if isinstance(value, int) else value for value in plain]
             kinds = {float}

@@ -102,6 +102,12 @@ def assume_values(*frames):
         assume(frame.notna().any().all())
 
 
+def test_a_column_of_empty_texts_alone_is_one_of_texts():
+    train = pd.DataFrame({"p": ["a", "b"], "q": ["", ""]})
+    estimator = fitted(OneHotEncoder(sparse_output=False, handle_unknown="ignore"), train)
+    assert_same(estimator, pd.DataFrame({"p": ["b", "a"], "q": ["", "z"]}))
+
+
 @pytest.mark.parametrize("name", ONE_HOT)
 @settings(max_examples=20, deadline=None)
 @given(values=st.sampled_from(sorted(COLUMNS)), data=st.data())
