@@ -9,7 +9,7 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
-from libc.stdint cimport uint32_t
+from libc.stdint cimport SIZE_MAX, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -20,7 +20,7 @@ from gateway._fast.feature_plan cimport FeaturePlan
 from gateway._fast.feature_program cimport COLUMN_STRINGS
 from gateway._fast.record_frames cimport fingerprint_ahead
 from gateway._fast.served cimport GraphTensor
-from gateway._fast.text_arena cimport Arena, arena_free
+from gateway._fast.text_arena cimport Arena, arena_free, arena_open
 
 from gateway.core.errors import GatewayError, InferenceFailed, InternalError, Overloaded, TensorMismatch
 from gateway.core.tensors import DataType
@@ -301,7 +301,7 @@ cdef class Batch:
         cdef uint8_t* scratch = <uint8_t*>malloc(columns_size(plan, rows, count) + self.texts_in_lists() * sizeof(Span))
         if scratch == NULL:
             raise MemoryError
-        memset(&made, 0, sizeof(Arena))
+        arena_open(&made, SIZE_MAX)
         try:
             columns = <Column*>scratch
             outputs = <void**>(columns + plan.column_count)

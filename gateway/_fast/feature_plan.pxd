@@ -45,8 +45,8 @@ cdef class FeaturePlan:
 
     # Fill `outputs[i]` (caller-owned, aligned to its elements, rows * outputs[i].width of them) from `columns` (in plan
     # order). Returns how many rows failed. `errors` has one entry a row; a failed row's outputs are zeros.
-    # Of a string output each element is a Span into `columns`, the plan or `made`, an arena that is zeroed before and
-    # that the caller frees; NULL if the plan gives no texts.
+    # Of a string output each element is a Span into `columns`, the plan or `made`, an arena without a limit that is
+    # empty before and that the caller frees.
     cdef int64_t run(
         self, const Column* columns, int64_t rows, void** outputs, RowError* errors, Arena* made
     ) noexcept nogil
@@ -68,9 +68,14 @@ cdef class FeaturePlan:
     cdef int fill_outputs(self, list outputs) except -1
     cdef int fill_program(self, list program) except -1
     cdef void run_block(self, Block* block, const Column* columns, void** outputs) noexcept nogil
+    cdef void run_rows_alone(
+        self, Block* block, const Column* columns, int64_t rows, void** outputs, Arena* made
+    ) noexcept nogil
+    cdef void keep_texts(self, Block* block, int64_t rows, void** outputs, Arena* made) noexcept nogil
     cdef void emit(self, Block* block, const Instruction* step, void** outputs) noexcept nogil
     cdef int64_t fail_for_memory(self, int64_t rows, void** outputs, RowError* errors) noexcept nogil
     cdef void zero_failed_rows(self, int64_t rows, void** outputs, const RowError* errors) noexcept nogil
+    cdef void zero_row(self, int64_t row, void** outputs) noexcept nogil
     cdef object invalid(self, int64_t row, int column, int kind, value)
     cdef str describe(self, int column, int kind, value)
     cdef LentColumns borrow(self, columns)

@@ -5,7 +5,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport SIZE_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -26,14 +26,14 @@ from gateway._fast.feature_program cimport (
     EMIT_TERMS, FAILURE_MEMORY, FAILURE_NONE, FAMILY_BITS, FAMILY_CATEGORIES, FAMILY_COLUMNS, FAMILY_COMBINATIONS,
     FAMILY_CURVES, FAMILY_ELEMENTS, FAMILY_NUMBERS, FAMILY_OPERATORS, FAMILY_PLACES, FAMILY_TEXTS, FAMILY_TIMES,
     OP_GEOHASH, OP_HASH_LIST, OP_LOOKUP_LIST, OP_MAP_TEXT, OP_REPLACE_TEXT, OP_SPLIT, SLOT_BYTES, TEXT_ARENA_BYTES,
-    TextMemory, texts_of,
+    TextMemory, fail, texts_of,
 )
 from gateway._fast.feature_texts cimport run_texts
 from gateway._fast.feature_times cimport run_times
 from gateway._fast.instants cimport parse_timestamp
 from gateway._fast.lent_columns cimport LentColumns, lent
 from gateway._fast.shown_text cimport shown_text
-from gateway._fast.text_arena cimport Arena, arena_empty, arena_free
+from gateway._fast.text_arena cimport Arena, arena_empty, arena_free, arena_open, arena_take
 from gateway._fast.text_pattern cimport TextPattern
 from gateway._fast.text_terms cimport TermVectorizer, free_scratch
 from gateway._fast.unicode_text cimport CharacterMap
@@ -176,7 +176,7 @@ cdef class FeaturePlan:
                 memset(outputs[i], 0, rows * self.outputs[i].width * element_size(self.outputs[i].dtype))
         if self.makes_texts:
             memset(&memory, 0, sizeof(TextMemory))
-            memory.arena.limit = TEXT_ARENA_BYTES
+            arena_open(&memory.arena, TEXT_ARENA_BYTES)
             block.memory = &memory
         block.failed = 0
         block.first = 0
@@ -184,14 +184,15 @@ cdef class FeaturePlan:
             block.rows = <int>min(rows - block.first, <int64_t>BLOCK_ROWS)
             block.errors = errors + block.first
             self.run_block(&block, columns, outputs)
-            block.first += block.rows
-            if block.memory != NULL and not self.gives_texts:
+            if block.memory != NULL:
+                if memory.arena.refused:
+                    self.run_rows_alone(&block, columns, rows, outputs, made)
+                elif self.gives_texts:
+                    self.keep_texts(&block, rows, outputs, made)
                 arena_empty(&memory.arena)
+            block.first += block.rows
         if block.memory != NULL:
-            if self.gives_texts:
-                made[0] = memory.arena
-            else:
-                arena_free(&memory.arena)
+            arena_free(&memory.arena)
             free_scratch(&memory.terms)
         if block.registers != registers:
             free(block.registers)
@@ -227,6 +228,46 @@ cdef class FeaturePlan:
                 run_operators(block, step)
             step += 1
 
+    cdef void run_rows_alone(
+        self, Block* block, const Column* columns, int64_t rows, void** outputs, Arena* made
+    ) noexcept nogil:
+        # The block again, which had no memory left: each row has all of it, so that none fails for its neighbours.
+        cdef Block alone = block[0]
+        cdef int row
+        for row in range(block.rows):
+            if block.errors[row].kind != FAILURE_NONE:
+                block.failed -= 1
+        alone.failed = block.failed
+        alone.rows = 1
+        for row in range(block.rows):
+            alone.first = block.first + row
+            alone.errors = block.errors + row
+            alone.errors.column = -1
+            alone.errors.kind = FAILURE_NONE
+            self.zero_row(alone.first, outputs)
+            arena_empty(&alone.memory.arena)
+            self.run_block(&alone, columns, outputs)
+            if self.gives_texts:
+                self.keep_texts(&alone, rows, outputs, made)
+        block.failed = alone.failed
+
+    cdef void keep_texts(self, Block* block, int64_t rows, void** outputs, Arena* made) noexcept nogil:
+        # The texts of string outputs out of the block's arena. Past the limit of all rows together only those fail that
+        # take more than a row's share of it.
+        cdef size_t share = <size_t>TEXT_ARENA_BYTES // <size_t>rows
+        cdef Span* texts
+        cdef size_t taken
+        cdef int64_t width, k
+        cdef int i, row
+        for row in range(block.rows):
+            taken = 0
+            for i in range(self.output_count):
+                width = self.outputs[i].width if self.outputs[i].dtype == DT_BYTES else 0
+                texts = <Span*>outputs[i] + (block.first + row) * width
+                for k in range(width):
+                    if block.errors[row].kind == FAILURE_NONE and not keep_text(&texts[k], share, &taken, made):
+                        fail(block, row, 0, FAILURE_MEMORY)
+
     cdef void emit(self, Block* block, const Instruction* step, void** outputs) noexcept nogil:
         cdef const PlanOutput* output = &self.outputs[step.output]
         if output.dtype == DT_FP32:
@@ -248,13 +289,16 @@ cdef class FeaturePlan:
 
     cdef void zero_failed_rows(self, int64_t rows, void** outputs, const RowError* errors) noexcept nogil:
         cdef int64_t row
+        for row in range(rows):
+            if errors[row].kind != FAILURE_NONE:
+                self.zero_row(row, outputs)
+
+    cdef void zero_row(self, int64_t row, void** outputs) noexcept nogil:
         cdef size_t size
         cdef int i
         for i in range(self.output_count):
             size = self.outputs[i].width * element_size(self.outputs[i].dtype)
-            for row in range(rows):
-                if errors[row].kind != FAILURE_NONE:
-                    memset(<uint8_t*>outputs[i] + row * size, 0, size)
+            memset(<uint8_t*>outputs[i] + row * size, 0, size)
 
     cdef bint accepts(self, int column, int32_t dtype) noexcept nogil:
         return dtype != DTYPE_MICROSECONDS and takes(self.columns[column].type, dtype)
@@ -302,7 +346,7 @@ cdef class FeaturePlan:
         cdef object room = self.room_of_output(0, 1)
         cdef void* output = numpy.PyArray_DATA(room)
         cdef int64_t failed
-        memset(&made, 0, sizeof(Arena))
+        arena_open(&made, SIZE_MAX)
         # A failure is not told as an error: there may be no column that it could name.
         failed = self.run(none.columns, 1, &output, &error, &made)
         result = None if failed else self.array_in_room(0, room)
@@ -366,7 +410,7 @@ cdef class FeaturePlan:
         cdef void** outputs = few
         cdef RowError* errors = few_errors
         cdef int i
-        memset(&made, 0, sizeof(Arena))
+        arena_open(&made, SIZE_MAX)
         try:
             if self.output_count > FEW_OUTPUTS:
                 outputs = <void**>malloc(self.output_count * sizeof(void*))
@@ -413,6 +457,22 @@ cdef inline bint makes_texts(int operation) noexcept:
     # Texts, lists, or codes of lists.
     return (OP_MAP_TEXT <= operation <= OP_REPLACE_TEXT or operation == EMIT_TERMS or operation == OP_GEOHASH
             or operation == OP_SPLIT or operation == OP_LOOKUP_LIST or operation == OP_HASH_LIST)
+
+
+cdef inline bint keep_text(Span* text, size_t share, size_t* taken, Arena* made) noexcept nogil:
+    # A copy that outlives the block. `taken`: bytes of the row so far. False: no memory.
+    cdef uint8_t* at
+    taken[0] += text.n
+    if text.n == 0:
+        return True
+    if taken[0] > share and made.taken + text.n > <size_t>TEXT_ARENA_BYTES:
+        return False
+    at = arena_take(made, text.n)
+    if at == NULL:
+        return False
+    memcpy(at, text.at, text.n)
+    text.at = at
+    return True
 
 
 cdef inline size_t element_size(int32_t dtype) noexcept nogil:
@@ -480,7 +540,7 @@ def nanoseconds_a_run_for_bench(FeaturePlan plan, columns, int64_t runs):
     with nogil:
         started = monotonic_ns()
         for k in range(runs):
-            memset(&made, 0, sizeof(Arena))
+            arena_open(&made, SIZE_MAX)
             plan.run(columns_lent.columns, columns_lent.rows, outputs, errors, &made)
             arena_free(&made)
         took = monotonic_ns() - started

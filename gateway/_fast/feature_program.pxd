@@ -204,11 +204,10 @@ cdef struct RowError:
     int32_t kind                       # Failure
 
 cdef enum:
-    TEXT_ARENA_BYTES = 268435456       # that texts and lists made in one block may take; then FAILURE_MEMORY
+    TEXT_ARENA_BYTES = 268435456       # that texts and lists made of one row may take; then FAILURE_MEMORY
 
-cdef struct TextMemory:                # zeroed but for arena.limit, and freed, by the run
-    Arena arena                        # texts and lists that the instructions made; emptied behind every block, unless
-                                       # the plan has string outputs
+cdef struct TextMemory:                # begun and freed by the run
+    Arena arena                        # texts and lists that the instructions made; emptied behind every block
     TermScratch terms
 
 cdef struct Block:

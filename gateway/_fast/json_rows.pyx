@@ -388,22 +388,24 @@ cdef int read_shared(Reader* reader, Exchange exchange, InputTable table, Rows* 
     return 0
 
 
-cdef int spread(Reader* reader, Exchange exchange, Column* column, int64_t rows) noexcept nogil:
+cdef int spread(Reader* reader, Exchange exchange, Rows* rows, Column* column) noexcept nogil:
     """A shared value, once for each row."""
     cdef size_t size = column.size
     cdef uint8_t* data
     cdef int64_t row
-    if <double>size * <double>rows > <double>exchange.body_limit:
+    # As with missing values, all columns together.
+    if <double>size * <double>rows.row + <double>rows.filled > <double>exchange.body_limit:
         return note(reader, SHARED_TOO_LARGE, column.name, column.name, SHARED_ROW, exchange.body_limit)
-    data = <uint8_t*>exchange.take(size * <size_t>rows)
+    data = <uint8_t*>exchange.take(size * <size_t>rows.row)
     if data == NULL:
         return note(reader, OUT_OF_MEMORY, column.name, column.name, 0, 0)
-    for row in range(rows):
+    for row in range(rows.row):
         memcpy(data + size * row, column.data, size)
     column.data = data
-    column.size = size * <size_t>rows
-    column.elements *= rows
-    column.rows = rows
+    column.size = size * <size_t>rows.row
+    column.elements *= rows.row
+    column.rows = rows.row
+    rows.filled += <int64_t>column.size
     return 0
 
 
@@ -532,29 +534,30 @@ cdef int end_list(Reader* reader, Exchange exchange, Column* column, int64_t len
     return 0
 
 
-cdef int pad_lists(Reader* reader, Exchange exchange, Column* column, int64_t rows) noexcept nogil:
-    """Lists of unlike length become rows of the longest one's, at least 1, by empty texts behind their own."""
+cdef int pad_lists(Reader* reader, Exchange exchange, Rows* rows, Column* column, int64_t count) noexcept nogil:
+    """``count`` lists of unlike length become rows of the longest one's, at least 1: empty texts behind their own."""
     cdef int64_t longest = 1
-    cdef int64_t row, k
+    cdef int64_t padding, row, k
     cdef const uint8_t* at = column.data
     cdef uint8_t* out
     cdef uint32_t length
     cdef size_t size
-    for row in range(rows):
+    for row in range(count):
         longest = max(longest, <int64_t>column.lengths[row])
     column.dims[0] = longest
-    if column.elements == rows * longest:
+    padding = count * longest - column.elements
+    if padding == 0:
         return 0
-    if 4.0 * <double>rows * <double>longest + <double>column.size > <double>exchange.body_limit:
-        return note(reader, FILLED_TOO_LARGE, column.name, column.name, rows, <int64_t>exchange.body_limit)
-    size = column.size + 4 * <size_t>(rows * longest - column.elements)
+    if count_filled(reader, exchange, rows, column, 4 * padding) < 0:
+        return -1
+    size = column.size + 4 * <size_t>padding
     out = <uint8_t*>exchange.take(size)
     if out == NULL:
         return note(reader, OUT_OF_MEMORY, column.name, column.name, 0, 0)
     column.data = out
     column.size = size
-    column.elements = rows * longest
-    for row in range(rows):
+    column.elements = count * longest
+    for row in range(count):
         for k in range(column.lengths[row]):
             memcpy(&length, at, 4)
             memcpy(out, at, <size_t>length + 4)
@@ -803,12 +806,22 @@ cdef int64_t decode_base64(Span text, uint8_t* out) noexcept nogil:
 # Rows that lack an optional column
 
 
+cdef int count_filled(Reader* reader, Exchange exchange, Rows* rows, Column* column, int64_t size) noexcept nogil:
+    """Of many columns each need come but once to be filled in all rows: a small body must not grow without end."""
+    rows.filled += size
+    if rows.filled > <int64_t>exchange.body_limit:
+        return note(reader, FILLED_TOO_LARGE, column.name, column.name, rows.row, <int64_t>exchange.body_limit)
+    return 0
+
+
 cdef int fill_missing(Reader* reader, Exchange exchange, Rows* rows, Column* column, int64_t until) noexcept nogil:
     """Missing values for a column's rows up to ``until``."""
     cdef double nan = NAN
     cdef float short_nan = NAN
     cdef int64_t missing = INT64_MIN
     if column.lists:
+        if count_filled(reader, exchange, rows, column, 8 * (until - column.rows)) < 0:       # lengths, in two copies
+            return -1
         while column.rows < until:
             if end_list(reader, exchange, column, 0) < 0:
                 return -1
@@ -817,10 +830,8 @@ cdef int fill_missing(Reader* reader, Exchange exchange, Rows* rows, Column* col
         return note(reader, ROW_MISSING, column.name, column.name, column.rows, 0)
     if column.depth == UNKNOWN:
         expect_scalars(rows, column)
-    # Of many columns each need come but once to be filled in all rows: a small body must not grow without end.
-    rows.filled += (until - column.rows) * (4 if column.dtype == DT_BYTES else 8)
-    if rows.filled > <int64_t>exchange.body_limit:
-        return note(reader, FILLED_TOO_LARGE, column.name, column.name, rows.row, <int64_t>exchange.body_limit)
+    if count_filled(reader, exchange, rows, column, (until - column.rows) * (4 if column.dtype == DT_BYTES else 8)) < 0:
+        return -1
     if column.dtype == DT_BOOL and widen(reader, exchange, column) < 0:
         return -1
     while column.rows < until:
@@ -859,14 +870,14 @@ cdef int add_column(Reader* reader, Exchange exchange, InputTable table, Rows* r
     cdef Column* column = &rows.columns[input]
     cdef TensorView* view
     cdef int d
-    if column.lists and column.rows == SHARED and pad_lists(reader, exchange, column, 1) < 0:
+    if column.lists and column.rows == SHARED and pad_lists(reader, exchange, rows, column, 1) < 0:
         return -1
     if column.rows == SHARED:
-        if spread(reader, exchange, column, rows.row) < 0:
+        if spread(reader, exchange, rows, column) < 0:
             return -1
     elif column.rows < rows.row and fill_missing(reader, exchange, rows, column, rows.row) < 0:
         return -1
-    if column.lists and column.dims[0] == 0 and pad_lists(reader, exchange, column, column.rows) < 0:
+    if column.lists and column.dims[0] == 0 and pad_lists(reader, exchange, rows, column, column.rows) < 0:
         return -1
     view = exchange.add_input()
     if view == NULL:

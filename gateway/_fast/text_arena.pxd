@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 cdef enum:
     ARENA_CHUNK_BYTES = 4096           # of an ordinary chunk; a larger text has one of its own
@@ -11,10 +12,16 @@ cdef struct ArenaChunk:
     size_t used
     size_t room                        # bytes behind this header
 
-cdef struct Arena:                     # zeroed but for `limit`; whoever made it calls arena_free
+cdef struct Arena:                     # between arena_open and arena_free, both called by whoever has it
     ArenaChunk* newest                 # owned
     size_t taken                       # bytes of all chunks
     size_t limit                       # that `taken` may reach
+    bint refused                       # since it was emptied: there was no memory, or the limit did not let it have any
+
+
+cdef inline void arena_open(Arena* arena, size_t limit) noexcept nogil:
+    memset(arena, 0, sizeof(Arena))
+    arena.limit = limit
 
 
 # `n` bytes, unaligned, valid until arena_free. NULL = out of memory, or past the limit.
@@ -24,9 +31,11 @@ cdef inline uint8_t* arena_take(Arena* arena, size_t n) noexcept nogil:
     cdef size_t room = n if n > ARENA_CHUNK_BYTES else ARENA_CHUNK_BYTES
     if chunk == NULL or chunk.room - chunk.used < n:
         if room > arena.limit or arena.taken > arena.limit - room:
+            arena.refused = True
             return NULL
         chunk = <ArenaChunk*>malloc(sizeof(ArenaChunk) + room)
         if chunk == NULL:
+            arena.refused = True
             return NULL
         chunk.older = arena.newest
         chunk.used = 0
@@ -47,6 +56,7 @@ cdef inline void* arena_take_words(Arena* arena, size_t n) noexcept nogil:
 # Everything that was taken is void; a chunk stays for what comes.
 cdef inline void arena_empty(Arena* arena) noexcept nogil:
     cdef ArenaChunk* older
+    arena.refused = False
     while arena.newest != NULL and (arena.newest.older != NULL or arena.newest.room > ARENA_CHUNK_BYTES):
         older = arena.newest.older
         arena.taken -= arena.newest.room

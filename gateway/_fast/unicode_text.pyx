@@ -1,12 +1,13 @@
 """Characters as Python knows them, for code without the GIL."""
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memset
 
 import unicodedata
 
-from gateway._fast.text_arena cimport arena_free, arena_take
+from gateway._fast.text_arena cimport arena_free, arena_open, arena_take
 
 cdef extern from "Python.h":
     bint Py_UNICODE_ISALNUM(uint32_t code) noexcept nogil
@@ -174,8 +175,7 @@ cdef class CharacterMap:
         cdef Span span = span_of(text)
         cdef Span result
         cdef int status
-        memset(&arena, 0, sizeof(Arena))
-        arena.limit = <size_t>-1
+        arena_open(&arena, SIZE_MAX)
         with nogil:
             status = map_text(&self.table, &span, &arena, &result)
         return answer(status, &result, &arena)
@@ -186,7 +186,7 @@ cdef class CharacterMap:
         cdef bytes encoded = b"" if characters is None else characters.encode()
         cdef Span stripped = span_of(encoded)
         cdef Span result
-        memset(&arena, 0, sizeof(Arena))
+        arena_open(&arena, SIZE_MAX)
         status = strip_text(&self.table, NULL if characters is None else &stripped, &span, &result)
         return answer(status, &result, &arena)
 
@@ -442,7 +442,7 @@ def length(bytes text):
     return characters if status == TEXT_OK else TextStatus(status)
 
 
-def replace(bytes text, bytes old, bytes new, size_t limit=<size_t>-1):
+def replace(bytes text, bytes old, bytes new, size_t limit=SIZE_MAX):
     cdef Arena arena
     cdef Span span = span_of(text)
     cdef Span old_span = span_of(old)
@@ -451,8 +451,7 @@ def replace(bytes text, bytes old, bytes new, size_t limit=<size_t>-1):
     cdef int status
     if not old:
         raise ValueError("expected a text to replace, got the empty one")
-    memset(&arena, 0, sizeof(Arena))
-    arena.limit = limit
+    arena_open(&arena, limit)
     with nogil:
         status = replace_text(&old_span, &new_span, &span, &arena, &result)
     return answer(status, &result, &arena)

@@ -14,7 +14,7 @@ from gateway._fast.unicode_text import TEXT_LIMIT
 from gateway.config.feature_page import FeaturePage, PageColumn, PageFeature
 from gateway.core.errors import ConfigurationError, Problem
 from gateway.core.tensors import DataType, TensorSpec
-from gateway.features.program import Emission, Kind, Program, Value, assembled
+from gateway.features.program import EMIT_LANE, Emission, Kind, Program, Value, assembled, constant_fails
 from gateway.features.steps import CATALOGUE, Elements, Lane, Part, Unfit, compile_step, lanes_of
 from gateway.features.steps.entry import WHOLE
 from gateway.features.steps.numbers import indicator
@@ -196,8 +196,14 @@ def _misfit(part: Part, dtype: str | None) -> str | None:
         return f"ends as a {kind}, which is no number: add {_NO_NUMBERS[kind]}"
     whole = part.whole if isinstance(part, Elements) else kind in WHOLE
     if dtype == "int64" and not whole:
-        return "an int64 output takes int, bool, one_hot, hash and counts, but this gives float"
+        return "an int64 output takes int, bool, one_hot, multi_hot, hash and counts, but this gives float"
+    if dtype == "int64" and isinstance(part, Lane) and _is_missing_constant(part.value):
+        return "is a missing value in every row, which an int64 output cannot hold: change the constant"
     return None
+
+
+def _is_missing_constant(value: Value) -> bool:
+    return value.last_column < 0 and constant_fails(value, whole=True)
 
 
 #: What cannot be an element of an output of numbers, and what makes elements of it.
@@ -215,9 +221,11 @@ def _taken_through_steps(path: str, feature: PageFeature, compilation: _Compilat
     indicators: list[Part] = []
     sound = True
     for i, step in enumerate(feature.steps):
-        before = parts
+        before, values = parts, len(compilation.program.values())
         try:
             parts = compile_step(step, before, compilation.program, compilation.folder)
+            if sound and compilation.program.fails_since(values):
+                raise Unfit(_REFUSED_CONSTANT)
             if step.step == "impute" and step.indicator:
                 indicators += [indicator(lane, compilation.program) for lane in lanes_of(before, compilation.program)]
         except Unfit as error:
@@ -225,6 +233,12 @@ def _taken_through_steps(path: str, feature: PageFeature, compilation: _Compilat
             parts = _after_unfit(step.step, before)
             sound = False
     return [_prefixed(part, feature.prefix) for part in [*parts, *indicators]] if sound else None
+
+
+_REFUSED_CONSTANT = (
+    "refuses the constant that it is given, so that every row would fail: change the constant, or what the step does "
+    "with such values"
+)
 
 
 def _source(path: str, feature: PageFeature, compilation: _Compilation) -> list[Part] | None:
@@ -328,9 +342,6 @@ def _assemble(compilation: _Compilation, shapes: dict[str, tuple[int, ...]]) -> 
     return FeaturePlan(columns, outputs, program, slots, names)
 
 
-_EMIT_LANE = {Kind.FLOAT: Operation.EMIT_NUMBER, Kind.STRING: Operation.EMIT_TEXT}
-
-
 def _all_emissions(compilation: _Compilation) -> list[Emission]:
     outputs = enumerate(compilation.page.outputs)
     return [emission for i, name in outputs for emission in _emissions(i, compilation.parts[name])]
@@ -344,7 +355,7 @@ def _emissions(output: int, parts: Sequence[Part]) -> list[Emission]:
             found.append(Emission(part.operation, part.value, output, offset, part.width, part.tool))
             offset += part.width
         else:
-            operation = _EMIT_LANE.get(part.kind, Operation.EMIT_INTEGER)
+            operation = EMIT_LANE.get(part.kind, Operation.EMIT_INTEGER)
             found.append(Emission(operation, part.value, output, offset))
             offset += 1
     return found

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from gateway.config.features import FeatureSpec, parse_features
@@ -36,6 +37,7 @@ _KINDS = {
     "USMALLINT": "int", "UINTEGER": "int", "UBIGINT": "float", "HUGEINT": "float", "FLOAT": "float", "DOUBLE": "float",
     "VARCHAR": "string", "DATE": "timestamp", "TIMESTAMP": "timestamp", "TIMESTAMP_S": "timestamp",
     "TIMESTAMP_MS": "timestamp", "TIMESTAMP_NS": "timestamp", "TIMESTAMP WITH TIME ZONE": "timestamp",
+    "VARCHAR[]": "strings",
 }  # fmt: skip
 
 
@@ -48,6 +50,7 @@ class Column:
     kind: str
     rows: int
     missing: int
+    #: Values; of lists, texts in them.
     distinct: int
     low: Any = None
     high: Any = None
@@ -138,7 +141,7 @@ class _Drafting:
         self.columns[column.name] = column.kind
         share = f", {100 * column.missing / column.rows:.3g} % missing" if column.missing else ""
         self.column_comments[column.name] = f"{column.distinct} distinct values in {column.rows} rows{share}"
-        {"string": self.text, "timestamp": self.instant}.get(column.kind, self.number)(column)
+        {"string": self.text, "strings": self.texts, "timestamp": self.instant}.get(column.kind, self.number)(column)
 
     def feature(self, column: Column, steps: list[Any], comment: str) -> None:
         self.features.append({"column": column.name, "steps": steps} if steps else column.name)
@@ -175,6 +178,14 @@ class _Drafting:
             words.append(f"hashed, as too many values ({column.distinct}) come too seldom for a vocabulary")
         self.feature(column, steps, "".join(words))
 
+    def texts(self, column: Column) -> None:
+        if column.texts:
+            steps: list[Any] = [{"multi_hot": {"categories": list(column.texts), "unknown": "ignore"}}]
+            self.feature(column, steps, "one element a text that may be in the list; none for others")
+        else:
+            steps = [{"hash": {"buckets": BUCKETS}}]
+            self.feature(column, steps, f"each text hashed, as there are {column.distinct} that differ")
+
     def vocabulary(self, column: Column) -> dict[str, str]:
         lines = ("\n".join(column.texts) + "\n").encode()
         digest = hashlib.sha256(lines).hexdigest()
@@ -199,7 +210,7 @@ def _impute(column: Column, strategy: str, value: Any) -> dict[str, Any]:
 def _reason_to_leave_out(column: Column) -> str:
     if not column.kind:
         return f"as no column of a page takes {column.type}"
-    if not column.present:
+    if not column.present or not column.distinct:
         return "as every value is missing"
     if column.distinct == 1:
         return "as it has one value alone" + (" where it is there" if column.missing else "")
@@ -225,9 +236,10 @@ def _columns_of(path: Path, progress: Progress) -> Iterator[Column]:
     import duckdb  # noqa: PLC0415 - serving does without
 
     try:
-        with duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        ) as connection:
+        with (
+            TemporaryDirectory(prefix="onnx-gateway-") as scratch,
+            duckdb.connect(config=_settings(scratch)) as connection,
+        ):
             _load(connection, path)
             described = connection.execute("DESCRIBE rows").fetchall()
             for i, (name, type_, *_) in enumerate(described):
@@ -282,6 +294,7 @@ _VALUES = {
     "int": "CAST({0} AS BIGINT)",
     "float": "CASE WHEN isfinite(CAST({0} AS DOUBLE)) THEN CAST({0} AS DOUBLE) END",
     "string": "nullif({0}, '')",
+    "strings": "CASE WHEN len({0}) > 0 THEN {0} END",
     "timestamp": "CAST(nullif(CAST({0} AS VARCHAR), '') AS TIMESTAMP)",
 }
 
@@ -315,6 +328,15 @@ def _text_facts(values: str, distinct: int, ask: Ask) -> dict[str, Any]:
     return {"mode": _mode(values, ask), "mean_length": length, "texts": () if broken else tuple(texts)}
 
 
+def _list_facts(values: str, _distinct: int, ask: Ask) -> dict[str, Any]:
+    texts = f"(SELECT nullif(unnest(v), '') AS v FROM {values})"
+    (distinct,) = ask(f"SELECT count(DISTINCT v) FROM {texts}")
+    known: list[str] = []
+    if 0 < distinct <= FEW_TEXTS:
+        (known,) = ask(f"SELECT list(DISTINCT v ORDER BY v) FROM {texts} WHERE v IS NOT NULL")
+    return {"distinct": distinct, "texts": tuple(known)}
+
+
 def _instant_facts(values: str, _distinct: int, ask: Ask) -> dict[str, Any]:
     median, clocks = ask(
         "SELECT strftime(quantile_disc(v, 0.5), '%Y-%m-%dT%H:%M:%S.%fZ'), "
@@ -325,5 +347,5 @@ def _instant_facts(values: str, _distinct: int, ask: Ask) -> dict[str, Any]:
 
 _OWN_FACTS: dict[str, Callable[[str, int, Ask], dict[str, Any]]] = {
     "bool": _bool_facts, "int": _number_facts, "float": _number_facts, "string": _text_facts,
-    "timestamp": _instant_facts,
+    "strings": _list_facts, "timestamp": _instant_facts,
 }  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from gateway._fast.feature_plan import FeaturePlan
@@ -89,6 +90,10 @@ class Emission:
     tool: Tool | None = None
 
 
+#: What puts a value into an output: EMIT_INTEGER, if it is not here.
+EMIT_LANE = {Kind.FLOAT: Operation.EMIT_NUMBER, Kind.STRING: Operation.EMIT_TEXT}
+
+
 @dataclass
 class Program:
     """The values of a plan. ``compute`` is the only way to make one."""
@@ -125,9 +130,14 @@ class Program:
         made: Made = self._shared[key]
         return made
 
-    def values(self) -> Iterable[Value]:
+    def values(self) -> Collection[Value]:
         """All there are, in the order in which they were asked for."""
         return self._known.values()
+
+    def fails_since(self, count: int) -> bool:
+        """Whether any of the values behind the first ``count`` is one that no column has a say in and fails its row."""
+        made = islice(self._known.values(), count, None)
+        return any(value.last_column < 0 and value.operands and constant_fails(value) for value in made)
 
     def number(self, value: Value) -> Value:
         """The same in float64, which is what steps compute in."""
@@ -136,10 +146,27 @@ class Program:
 
 def constant_number(value: Value) -> float | None:
     """What a value that no column has a say in comes to, by the loop itself over one row. None if it fails rows."""
-    spec = OutputCode(TensorSpec("constant", DataType.FP64, (-1, 1)), 1)
-    program, slots = assembled([], [Emission(Operation.EMIT_NUMBER, value, 0, 0)])
-    row = FeaturePlan([], [spec], program, slots, []).evaluate()
+    row = _constant_row(Operation.EMIT_NUMBER, value, DataType.FP64)
     return None if row is None else float(row[0, 0])
+
+
+def constant_fails(value: Value, *, whole: bool = False) -> bool:
+    """Whether such a value of any kind fails its row; with ``whole``, as an integer of an int64 output."""
+    if value.kind in _LOOKED_INTO:
+        value = Value(_LOOKED_INTO[value.kind], Kind.INT, (value,))
+    operation = EMIT_LANE.get(value.kind, Operation.EMIT_INTEGER)
+    datatype = DataType.BYTES if value.kind == Kind.STRING else DataType.INT64 if whole else DataType.FP64
+    return _constant_row(operation, value, datatype) is None
+
+
+#: What makes one value of several.
+_LOOKED_INTO = {Kind.STRINGS: Operation.OP_TEXT_MISSING, Kind.CODES: Operation.OP_HAS_CODE}
+
+
+def _constant_row(operation: int, value: Value, datatype: DataType) -> Any:
+    spec = OutputCode(TensorSpec("constant", datatype, (-1, 1)), 1)
+    program, slots = assembled([], [Emission(operation, value, 0, 0)])
+    return FeaturePlan([], [spec], program, slots, []).evaluate()
 
 
 # The order of instructions, and their registers.

@@ -143,6 +143,10 @@ def test_encodings_of_many_categories_stand_in_a_file(tmp_path):
         ({"frequency_encode": {"categories": ["a"], "counts": [-1]}}, "`counts` has -1.0, which no count is"),
         ({"frequency_encode": {"categories": ["a"], "counts": [0], "normalize": True}}, "all 0"),
         (
+            {"frequency_encode": {"categories": ["a", "b"], "counts": [1e308, 1e308], "normalize": True}},
+            "together are more than a float64 holds",
+        ),
+        (
             {"vocabulary_id": {"categories": ["a", "b"], "first_oov_id": 1}},
             "from 1 on, are those of categories, 0 to 1",
         ),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway._fast.feature_program import LONGEST_LIST, Failure
+from gateway._fast.unicode_text import TEXT_LIMIT
 from gateway.config.features import parse_features
 from gateway.core.errors import ConfigurationError, FeatureInputInvalid
 from gateway.core.tensors import DataType, TensorSpec
@@ -221,19 +222,16 @@ def test_list_is_as_long_as_it_may_be_and_fails_its_row_when_it_is_longer():
     assert outcome(sent, ["a"] * LONGEST_LIST, ["a"] * (LONGEST_LIST + 1)) == [[1, 0, 0], "FAILURE_LONG_LIST"]
 
 
-def test_rows_that_find_no_memory_left_fail_and_the_next_block_has_its_own():
+def test_lists_of_a_block_that_are_too_large_together_are_computed_row_by_row():
     # A list of 16,384 texts and their codes take 384 KiB of a row: 16 columns of them do not fit into 64 rows' 256 MiB.
-    steps = [{"split": {"separator": "|"}}, {"hash": {"buckets": 2}}]
+    steps = [{"split": {"separator": "|"}}, {"hash": {"buckets": 2, "signed": False}}]
     page = {
         "columns": {f"c{i}": "string" for i in range(16)},
         "outputs": {"x": {"features": [{"column": f"c{i}", "steps": steps} for i in range(16)]}},
     }
-    texts = ["a|" * LONGEST_LIST] * 64 + ["a|b"]
-    failures: list = []
-    (result,) = compile_plan(parse_features(page), Path()).transform({f"c{i}": texts for i in range(16)}, failures)
-    assert {Failure(kind) for _, _, kind, _ in failures} == {Failure.FAILURE_MEMORY}
-    assert 64 not in [row for row, *_ in failures]
-    assert np.abs(result[64]).sum() > 0
+    texts = ["a|" * LONGEST_LIST] * 63 + ["a|b", "a|b|c"]
+    (result,) = compile_plan(parse_features(page), Path()).transform({f"c{i}": texts for i in range(16)})
+    assert result.reshape(65, 16, 2).sum(axis=2).tolist() == [[LONGEST_LIST] * 16] * 63 + [[2] * 16, [3] * 16]
 
 
 # String outputs.
@@ -271,6 +269,17 @@ def test_text_that_is_no_utf8_fails_its_row_of_a_string_output():
         (2, Failure.FAILURE_NOT_UTF8),
     ]
     assert re.search(r"expected text in UTF-8, came '\\\\xff'", str(failures[0][3]))
+
+
+def test_texts_of_a_string_output_have_a_limit_together_past_which_each_row_has_its_share():
+    """256 MiB in all. Of 40 rows each may have 6 MiB, whatever its neighbours take; 16 MiB are more than that."""
+    plan = plan_of("string", {"replace": {"old": "x", "new": "yy"}}, dtype="string")
+    large, small = "x" * (TEXT_LIMIT // 2), "x" * (2 * MEGABYTE)
+    failures: list = []
+    (result,) = plan.transform({"c": [large] * 20 + [small] * 20}, failures)
+    assert [(row, kind) for row, _, kind, _ in failures] == [(row, Failure.FAILURE_MEMORY) for row in range(16, 20)]
+    sizes = [len(text) for text in result[:, 0]]
+    assert sizes == [TEXT_LIMIT] * 16 + [0] * 4 + [4 * MEGABYTE] * 20
 
 
 def test_string_output_needs_a_graph_that_takes_texts():

@@ -21,7 +21,7 @@ from gateway.config.features import parse_features
 from gateway.core.errors import FeatureInputInvalid
 from gateway.core.tensors import DataType
 from gateway.features.compiler import compile_plan
-from tests.fast.feature_outcomes import outcome, plan_across, plan_of, same
+from tests.fast.feature_outcomes import outcome, outcomes, plan_across, plan_of, plan_of_features, same
 from tests.fast.feature_pages import pages_with_rows
 from tests.reference import features as reference
 
@@ -474,12 +474,27 @@ def test_text_that_takes_an_expression_too_many_steps_fails_its_row_alone():
     assert outcome(plan, *texts) == [1, "FAILURE_PATTERN", 1]
 
 
-def test_texts_that_a_block_makes_have_a_limit_together_and_the_next_block_starts_anew():
-    """16 MiB each: the sixteenth is the last that the arena holds; rows of the next block have it to themselves."""
+def test_rows_whose_texts_are_too_large_together_are_computed_one_by_one():
+    """16 MiB each, of which the arena holds sixteen: the rows of a block come from many requests, and none fails."""
     text = b"A" * TEXT_LIMIT
     plan = plan_of("string", "lower", "text_length")
-    got = outcome(plan, *[text] * 20, *[b"a"] * 44, text)
-    assert got == [*[TEXT_LIMIT] * 16, *["FAILURE_MEMORY"] * 4, *[1.0] * 44, TEXT_LIMIT]
+    assert outcome(plan, *[text] * 20, *[b"a"] * 44, text) == [*[TEXT_LIMIT] * 20, *[1.0] * 44, TEXT_LIMIT]
+
+
+def test_row_whose_texts_are_too_large_fails_alone():
+    """Seventeen texts of 16 MiB are made of it. Its neighbours are answered, also where elements are summed."""
+    steps = [[{"replace": {"old": "x", "new": f"{i:02}"}}, "text_length"] for i in range(17)]
+    features = [{"column": "c", "steps": replaced} for replaced in steps]
+    words = {"column": "c", "steps": [{"split": {"separator": "|"}}, {"hash": {"buckets": 1, "signed": False}}]}
+    plan = plan_of_features({"c": "string"}, *features, words)
+    rows = ["x|a", "x" * (TEXT_LIMIT // 2), "|x", "", b"\xff"]
+    got = outcomes(plan, c=rows)
+    assert got[0] == [4.0] * 17 + [2.0]
+    assert got[1] == "FAILURE_MEMORY"
+    assert got[2] == [3.0] * 17 + [1.0]
+    assert got[4] == "FAILURE_NOT_UTF8"
+    assert np.isnan(got[3][:17]).all()
+    assert got[3][17] == 0.0
 
 
 def test_megabyte_text_is_unseen_or_hashed_and_cut_in_messages():

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway._fast.exchange import exchange_for_test
+from gateway._fast.predict_wire import scan_for_test
 from gateway._fast.tensor_binding import InputTable
 from gateway.core.tensors import DataType, TensorSpec
 from tests.fast.test_predict_wire import arrays, refusal, scan
@@ -85,6 +87,23 @@ def test_one_long_list_does_not_multiply_a_body_past_its_limit():
     rows = [{"tags": []}] * 20_000 + [{"tags": ["a"] * 20_000}]
     message = refusal({"instances": rows}, table())
     assert "leave out so many values, the last of input 'tags'" in message
+
+
+def test_lists_that_rows_leave_out_count_for_all_columns_together():
+    """Each of a hundred columns comes but once, in a short list: none is too large by itself."""
+    names = [f"c{i}" for i in range(100)]
+    specs = [TensorSpec(name, DataType.BYTES, (-1, -1), optional=True) for name in names]
+    inputs = InputTable("m", specs, outputs=["y"], batchable=True, columns=True)
+    body = json.dumps({"instances": [{name: ["a", "b"] for name in names}, *[{}] * 999]}).encode()
+    filled = 100 * 999 * (8 + 2 * 4)
+
+    def scanned(limit):
+        exchange = exchange_for_test(body)
+        scan_for_test(exchange, inputs, limit=limit)
+        return exchange
+
+    assert "the last of input 'c99'" in str(scanned(filled - 1).error)
+    assert [shape for _, _, shape, _ in scanned(filled).input_tensors] == [[1000, 2]] * 100
 
 
 def test_thousands_of_lists_are_read_whole():

@@ -53,7 +53,10 @@ def _counted(arguments: page.FrequencyEncode, lane: Lane, taken: Taken) -> Lane:
     counts = of_classes[0]
     if min(counts) < 0:
         raise Unfit(f"`counts` has {min(counts)}, which no count is")
-    total = math.fsum(counts) if arguments.normalize else 1.0
+    try:
+        total = math.fsum(counts) if arguments.normalize else 1.0
+    except OverflowError as error:
+        raise Unfit("`counts` together are more than a float64 holds") from error
     if total == 0:
         raise Unfit("`counts` are all 0, so there are no shares of them")
     numbers = [count / total for count in counts]

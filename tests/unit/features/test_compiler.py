@@ -66,6 +66,44 @@ def test_step_that_does_not_fit_is_told_at_its_path(column, steps, path, message
     assert message in told
 
 
+@pytest.mark.parametrize(
+    ("constant", "steps"),
+    [
+        ("x", [{"one_hot": {"categories": ["a"]}}]),
+        ("x", [{"ordinal": {"categories": ["a"], "unknown": "error"}}]),
+        ("x", [{"vocabulary_id": {"categories": ["a"], "oov_buckets": 0}}]),
+        ("a|x", [{"split": {"separator": "|"}}, {"multi_hot": {"categories": ["a"], "unknown": "error"}}]),
+        (3, [{"target_encode": {"categories": [1], "encodings": [0.5], "mean": 0.1, "unknown": "error"}}]),
+        (3.5, [{"frequency_encode": {"categories": [1.0], "counts": [5], "unknown": "error"}}]),
+        (9.0, ["sqrt", {"spline": {"knots": [-1.0, 0.0, 1.0, 2.0], "degree": 1, "extrapolation": "error"}}]),
+    ],
+)
+def test_constant_that_a_step_refuses_is_told_at_load_and_not_row_by_row(constant, steps, tmp_path):
+    page = {"columns": {"c": "float"}, "outputs": {"x": {"features": ["c", {"constant": constant, "steps": steps}]}}}
+    name = next(iter(steps[-1]))
+    path = f"outputs.x.features.1.steps.{len(steps) - 1}.{name}"
+    ((where, message),) = problems_of(page, tmp_path)
+    assert where == path
+    assert message.startswith("refuses the constant that it is given, so that every row would fail")
+
+
+def test_constant_that_a_step_refuses_inside_of_a_combination_is_told(tmp_path):
+    sources = ["c", "c", {"constant": 95.0}, {"constant": 0.0}]
+    feature = {"features": sources, "steps": [{"haversine": {"out_of_range": "error"}}, "log1p"]}
+    page = {"columns": {"c": "float"}, "outputs": {"x": {"features": [feature]}}}
+    ((where, message),) = problems_of(page, tmp_path)
+    assert where == "outputs.x.features.0.steps.0.haversine"
+    assert "refuses the constant" in message
+
+
+def test_missing_constant_of_an_int64_output_is_told(tmp_path):
+    feature = {"constant": "x", "steps": [{"ordinal": {"categories": ["a"], "unknown": "nan"}}]}
+    page = {"columns": {"c": "int"}, "outputs": {"x": {"dtype": "int64", "features": ["c", feature]}}}
+    ((path, message),) = problems_of(page, tmp_path)
+    assert path == "outputs.x.features.1"
+    assert message == "is a missing value in every row, which an int64 output cannot hold: change the constant"
+
+
 def test_one_unfit_step_does_not_make_problems_of_those_behind_it(tmp_path):
     steps = [{"timestamp_part": {"part": "hour"}}, {"cyclic": {"period": 24}}]
     assert len(problems_of(page_of(*steps, column="string"), tmp_path)) == 1
@@ -88,7 +126,7 @@ def test_int64_output_takes_no_floats(steps, tmp_path):
     ((path, message),) = problems_of(page_of(*steps, dtype="int64"), tmp_path)
     assert (path, message) == (
         FEATURE,
-        "an int64 output takes int, bool, one_hot, hash and counts, but this gives float",
+        "an int64 output takes int, bool, one_hot, multi_hot, hash and counts, but this gives float",
     )
 
 
@@ -162,16 +200,6 @@ def test_mistakes_within_a_group_have_their_paths(tmp_path):
         (f"{FEATURE}.features.1.columns.1.column", "no column is called 'q'; known are a, s"),
         ("outputs.x.features.1.steps.0.log1p", "takes float or int or bool, but is given string (s)"),
     ]
-
-
-def test_a_constant_that_a_step_refuses_fails_every_row(tmp_path):
-    step = {"spline": {"degree": 1, "knots": [-1, 0, 1, 2], "extrapolation": "error"}}
-    document = page_of()
-    document["outputs"]["x"]["features"] = ["c", {"constant": 9.5, "steps": [step]}]
-    plan = compile_plan(parse_features(document), tmp_path)
-    failures = []
-    plan.transform({"c": np.array([1.0, 2.0])}, failures)
-    assert [row for row, *_ in failures] == [0, 1]
 
 
 def test_what_is_computed_twice_is_computed_once(tmp_path):
