@@ -56,6 +56,34 @@ cdef struct TensorColumn:
     int64_t elements
     int64_t nulls
 
+cdef enum:
+    BYTES_MAX = 134217728        # of all columns together: Arrow's offsets are int32, and a column of bools has 8 a byte
+    VALUE_MAX = 1073741824       # of one value: a page of Parquet is shorter than 2 GiB
+
+cdef struct ColumnLimits:        # reached before the next row, never passed but by a row that is alone
+    int64_t rows
+    size_t bytes
+    size_t value                 # a row that may have a larger one in JSON or a typed column tells its fingerprint
+
+cdef struct Side:                # inputs or outputs of the exchange at hand, and the columns that take them
+    TensorColumn* columns        # borrowed from the FrameColumns, like all that follows
+    int count
+    FrameTensor* tensors         # those sent
+    size_t* cursors              # where the next row of each begins in its data
+    size_t* ahead                # the same, for a look at what follows
+    uint8_t* digests             # room for a fingerprint of each
+    int sent
+    const Span* names            # the schema's
+    int name_count
+    bint named                   # the tensors tell their names themselves
+    TextColumn* json
+    bint typed                   # all fit the typed columns; else they become JSON
+
+cdef struct RowBound:            # most bytes that rows of the exchange at hand take
+    size_t each
+    size_t first                 # of row 0 alone: tensors that stand whole in it
+    size_t texts                 # of tensors of BYTES, all rows together
+
 cdef class FrameColumns:
     # Rows of exchanges with the same columns. Grows until taken.
     cdef readonly int64_t rows
@@ -71,30 +99,37 @@ cdef class FrameColumns:
     cdef int input_count
     cdef int output_count
     cdef FrameTensor* tensors    # owned scratch: the tensors of the exchange at hand, and where each row begins
-    cdef size_t* cursors         # owned scratch
-    cdef int scratch
+    cdef size_t* cursors         # owned scratch, two a tensor: see Side.cursors and Side.ahead
+    cdef uint8_t* digests        # owned scratch
+    cdef int scratch             # tensors that the three have room for
     cdef readonly int64_t first_ts
     cdef readonly int64_t last_ts
     cdef readonly object owner   # whatever its maker wants to find again
 
-    # Append every row of an exchange. 0 = done; -1 = the frame contradicts itself, nothing was added; -2 = out of memory.
-    cdef int add(self, const ExchangeFrame* frame, RecordSchema schema, int schema_index) noexcept nogil
+    # Append rows of an exchange from row `first` on, as many as there is room for; of columns that are empty there is
+    # always room for one. Returns how many; -1 = the frame contradicts itself, nothing was added; -2 = out of memory.
+    cdef int64_t add(
+        self, const ExchangeFrame* frame, RecordSchema schema, int schema_index, int64_t first,
+        const ColumnLimits* limits,
+    ) noexcept nogil
     cdef size_t size(self) noexcept nogil        # bytes held, roughly
 
     # add's own steps
     cdef int open_tensors(self, const ExchangeFrame* frame, int count) noexcept nogil
+    cdef int find_scratch(self, int count) noexcept nogil
+    cdef void open_inputs(self, Side* side, const ExchangeBody* body, RecordSchema schema) noexcept nogil
+    cdef void open_outputs(self, Side* side, const ExchangeBody* body, RecordSchema schema) noexcept nogil
+    cdef void open_sent(self, Side* side, int at, int sent) noexcept nogil
+    cdef int64_t rows_within(
+        self, const ExchangeFrame* frame, const Side* inputs, const Side* outputs, int64_t first,
+        const ColumnLimits* limits,
+    ) noexcept nogil
     cdef int make_room(self, int64_t rows) noexcept nogil
     cdef int begin(self) noexcept nogil
-    cdef void write_fixed(self, const ExchangeBody* body, int64_t row, int64_t rows, int schema_index) noexcept nogil
+    cdef void write_fixed(
+        self, const ExchangeBody* body, int64_t row, int64_t rows, int64_t first, int schema_index
+    ) noexcept nogil
     cdef int append_ids(self, const ExchangeBody* body, int64_t row, int64_t rows) noexcept nogil
-    cdef int add_side(
-        self, TensorColumn* columns, int count, int first, int sent, int64_t row, int64_t rows, TextColumn* json,
-        const Span* names, int name_count, bint named,
-    ) noexcept nogil
-    cdef int add_json(
-        self, int first, int sent, int64_t row, int64_t rows, TextColumn* json, const Span* names, int name_count,
-        bint named,
-    ) noexcept nogil
     cdef void note_time(self, int64_t unix_ns) noexcept nogil
 
 cdef struct Route:               # exchanges of one schema and day
@@ -113,8 +148,8 @@ cdef class FrameSorter:
     cdef Route* routes           # owned
     cdef int route_count
     cdef int last_route
-    cdef int64_t rows_max
-    cdef size_t bytes_max
+    cdef ColumnLimits limits
+    cdef int64_t begun           # rows that were taken of the frame at next_seq: the others did not fit
     cdef readonly object full    # the FrameColumns that made feed stop, or None
     cdef readonly uint64_t next_seq
     cdef readonly int64_t exchanges
@@ -128,8 +163,10 @@ cdef class FrameSorter:
     cdef int run_frames(
         self, const uint8_t* at, size_t n, size_t* offset, const FrameHeader** unrouted
     ) noexcept nogil
+    cdef void meet_again(self, const FrameHeader* header, size_t* offset) noexcept nogil
     cdef int add_rows(self, Route* route, const ExchangeFrame* frame) noexcept nogil
+    cdef bint is_full(self, Route* route) noexcept nogil
     cdef Route* find_route(self, uint64_t schema_id, int64_t day) noexcept nogil
-    cdef int take_rare(self, const FrameHeader* header) except -1
+    cdef bint take_rare(self, const FrameHeader* header) except -1
     cdef int tell(self, const FrameHeader* header) except -1
-    cdef int open_route(self, const FrameHeader* header) except -1
+    cdef bint open_route(self, const FrameHeader* header) except -1

@@ -54,6 +54,10 @@ class FrameSorter:
 
     ``open_columns(schema, day)`` is asked once for each pair (day = days since 1970-01-01, UTC) and answers
     ``(FrameColumns, index of the schema in that part)``.
+
+    Columns are full at ``rows_max`` rows, and before they would hold more than ``bytes_max`` bytes (128 MiB at most, so
+    that no offset of Arrow's overflows); a row that takes more is alone. An exchange's rows may go into several. Where
+    one value could take more than ``value_max`` bytes (1 GiB at most), the fingerprint of its tensor is told.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class FrameSorter:
         *,
         rows_max: int = ...,
         bytes_max: int = ...,
+        value_max: int = ...,
     ) -> None: ...
     @property
     def schemas(self) -> dict[int, RecordSchema]:
@@ -96,5 +101,5 @@ class FrameSorter:
         """Sort the frames of ``data`` from byte ``start`` on; returns where it stopped.
 
         It stops before the end at a frame that is cut off or damaged, and where some columns have reached their limit
-        (``full`` says which; take them and feed the rest).
+        (``full`` says which; take them and feed the rest, which may begin with the frame whose other rows are left).
         """

@@ -16,7 +16,7 @@ from gateway._fast.json_text cimport is_utf8, string_room, write_string
 from gateway._fast.record_frames cimport (
     EXCHANGE_INPUTS_DIGEST, EXCHANGE_INPUTS_NAMED, FINGERPRINT_BYTES, FRAME_EXCHANGE, FRAME_GAP, FRAME_SCHEMA,
     TENSOR_ABSENT, TENSOR_FINGERPRINT, TENSOR_RAW, ExchangeBody, ExchangeFrame, FrameHeader, FrameTensor, GapBody,
-    RecordSchema, epoch_seed, next_frame, next_tensor, open_exchange, open_gap, schema_from_frame,
+    RecordSchema, epoch_seed, fingerprint128, next_frame, next_tensor, open_exchange, open_gap, schema_from_frame,
 )
 
 from typing import NamedTuple
@@ -27,6 +27,13 @@ from gateway.core.words import GRPC_CODES, ROLES, RULES
 cdef enum:
     UNKNOWN_STATUS = 2           # gRPC's name for what nobody knows
     DAY_SECONDS = 86400
+    FIXED_BYTES = 128            # of a row in the fixed columns, roughly
+    SMALL_NUMBER_TEXT = 6        # "-128," and "false,": the most that a number of one byte takes in JSON
+    ELEMENT_TEXT = 20            # what JSON puts around a text, its comma and the words of base64 included
+    MEMBER_TEXT = 8              # what it puts around a tensor: quotes, colon, brackets, comma
+    DIGEST_BYTES = FINGERPRINT_BYTES + 8
+    COLUMNS_FULL = 1
+    ROWS_LEFT = 2
 
 cdef int STATUS_COUNT = len(GRPC_CODES)
 cdef int ROLE_COUNT = len(ROLES)
@@ -187,30 +194,47 @@ cdef bint all_utf8(const FrameTensor* tensor) noexcept nogil:
     return True
 
 
-cdef int append_tensor(TensorColumn* column, const FrameTensor* tensor, int64_t row, int64_t rows) noexcept nogil:
-    cdef bint present = tensor.form == TENSOR_RAW
-    cdef int64_t elements = tensor.elements if present else (rows if column.scalar else 0)
+cdef int append_tensor(
+    TensorColumn* column, const FrameTensor* tensor, size_t* cursor, int64_t row, int64_t rows, int64_t total
+) noexcept nogil:
+    # The next `rows` of the request's `total`.
+    cdef int64_t each = tensor.elements // total
+    if append_bits(&column.validity, row, rows, True) < 0:
+        return -2
+    if append_elements(column, tensor.data + cursor[0], each * rows, cursor) < 0:
+        return -2
+    return append_lists(column, each, rows)
+
+
+cdef int append_absent(TensorColumn* column, int64_t row, int64_t rows) noexcept nogil:
+    cdef size_t unused = 0
+    column.nulls += rows
+    if append_bits(&column.validity, row, rows, False) < 0:
+        return -2
+    if column.scalar and append_elements(column, NULL, rows, &unused) < 0:
+        return -2
+    return append_lists(column, 1 if column.scalar else 0, rows)
+
+
+cdef int append_lists(TensorColumn* column, int64_t each, int64_t rows) noexcept nogil:
+    # The ends of `rows` more rows, of so many elements each.
     cdef int64_t r
-    if append_bits(&column.validity, row, rows, present) < 0:
-        return -2
-    column.nulls += 0 if present else rows
-    if append_elements(column, tensor.data if present else NULL, elements) < 0:
-        return -2
     if not column.scalar:
         for r in range(1, rows + 1):
-            if append_int32(&column.lists, <int32_t>(column.elements + elements // rows * r)) < 0:
+            if append_int32(&column.lists, <int32_t>(column.elements + each * r)) < 0:
                 return -2
-    column.elements += elements
+    column.elements += each * rows
     return 0
 
 
-cdef int append_elements(TensorColumn* column, const uint8_t* data, int64_t elements) noexcept nogil:
-    # data NULL: zeros, behind a validity bit that hides them.
+cdef int append_elements(TensorColumn* column, const uint8_t* data, int64_t elements, size_t* cursor) noexcept nogil:
+    # data NULL: zeros, behind a validity bit that hides them. Moves the cursor by what was read.
     cdef size_t width = arrow_width(column.dtype)
     if elements == 0:
         return 0
     if column.dtype == DT_BYTES:
-        return append_strings(column, data, elements)
+        return append_strings(column, data, elements, cursor)
+    cursor[0] += <size_t>elements * dtype_itemsize(column.dtype)
     if column.dtype == DT_BOOL:
         return append_bools(column, data, elements)
     if widen(&column.values, <size_t>elements * width) < 0:
@@ -229,7 +253,7 @@ cdef size_t arrow_width(int dtype) noexcept nogil:
     return 4 if dtype == DT_FP16 or dtype == DT_BF16 else dtype_itemsize(dtype)
 
 
-cdef int append_strings(TensorColumn* column, const uint8_t* data, int64_t elements) noexcept nogil:
+cdef int append_strings(TensorColumn* column, const uint8_t* data, int64_t elements, size_t* cursor) noexcept nogil:
     cdef uint32_t n
     cdef int64_t i
     for i in range(elements):
@@ -238,6 +262,7 @@ cdef int append_strings(TensorColumn* column, const uint8_t* data, int64_t eleme
             if append(&column.values, data + 4, n) < 0:
                 return -2
             data += 4 + n
+            cursor[0] += 4 + n
         if append_int32(&column.offsets, <int32_t>column.values.used) < 0:
             return -2
     return 0
@@ -325,57 +350,110 @@ cdef class FrameColumns:
             free_tensor_columns(self.outputs, self.output_count)
         free(self.tensors)
         free(self.cursors)
+        free(self.digests)
 
-    cdef int add(self, const ExchangeFrame* frame, RecordSchema schema, int schema_index) noexcept nogil:
+    cdef int64_t add(
+        self, const ExchangeFrame* frame, RecordSchema schema, int schema_index, int64_t first,
+        const ColumnLimits* limits,
+    ) noexcept nogil:
         cdef const ExchangeBody* body = frame.body
         cdef int64_t row = self.rows
-        cdef int64_t rows = body.rows
-        cdef int inputs = body.input_count
-        cdef int outputs = body.output_count
-        cdef int fault = self.open_tensors(frame, inputs + outputs)
+        cdef int64_t total = body.rows
+        cdef int64_t rows
+        cdef Side inputs, outputs
+        cdef int fault = self.open_tensors(frame, <int>body.input_count + body.output_count)
         if fault < 0:
             return fault
+        self.open_inputs(&inputs, body, schema)
+        self.open_outputs(&outputs, body, schema)
+        settle_side(&inputs, total, limits.value)
+        settle_side(&outputs, total, limits.value)
+        pass_rows(&inputs, first, total)
+        pass_rows(&outputs, first, total)
+        rows = self.rows_within(frame, &inputs, &outputs, first, limits)
+        if rows == 0:
+            return 0
         if self.make_room(rows) < 0 or self.begin() < 0:
             return -2
-        self.write_fixed(body, row, rows, schema_index)
+        self.write_fixed(body, row, rows, first, schema_index)
         if (
             self.append_ids(body, row, rows) < 0
             or append_text(&self.texts[COLUMN_REQUEST_ID], row, rows, frame.request_id) < 0
             or append_text(&self.texts[COLUMN_CALLER], row, rows, frame.caller) < 0
             or append_text(&self.texts[COLUMN_ERROR], row, rows, frame.error) < 0
-            or self.add_side(
-                self.inputs, self.input_count, 0, inputs, row, rows, &self.texts[COLUMN_INPUTS_JSON],
-                schema.input_names, schema.input_count, body.flags & EXCHANGE_INPUTS_NAMED,
-            ) < 0
-            or self.add_side(
-                self.outputs, self.output_count, inputs, outputs, row, rows, &self.texts[COLUMN_OUTPUTS_JSON],
-                schema.output_names, schema.output_count, False,
-            ) < 0
+            or append_side(&inputs, row, rows, first, total) < 0
+            or append_side(&outputs, row, rows, first, total) < 0
         ):
             return -2
         self.note_time(body.arrival_unix_ns)
         self.rows += rows
-        return 0
+        return rows
 
     cdef int open_tensors(self, const ExchangeFrame* frame, int count) noexcept nogil:
         cdef size_t offset = 0
-        cdef void* grown
         cdef int i
-        if count > self.scratch:
-            grown = realloc(self.tensors, count * sizeof(FrameTensor))
-            if grown == NULL:
-                return -2
-            self.tensors = <FrameTensor*>grown
-            grown = realloc(self.cursors, count * sizeof(size_t))
-            if grown == NULL:
-                return -2
-            self.cursors = <size_t*>grown
-            self.scratch = count
+        if self.find_scratch(count) < 0:
+            return -2
         for i in range(count):
             if next_tensor(frame, &offset, &self.tensors[i]) < 0:
                 return -1
             self.cursors[i] = 0
         return 0
+
+    cdef int find_scratch(self, int count) noexcept nogil:
+        cdef void* grown
+        if count <= self.scratch:
+            return 0
+        grown = realloc(self.tensors, count * sizeof(FrameTensor))
+        if grown == NULL:
+            return -2
+        self.tensors = <FrameTensor*>grown
+        grown = realloc(self.cursors, 2 * count * sizeof(size_t))
+        if grown == NULL:
+            return -2
+        self.cursors = <size_t*>grown
+        grown = realloc(self.digests, count * DIGEST_BYTES)
+        if grown == NULL:
+            return -2
+        self.digests = <uint8_t*>grown
+        self.scratch = count
+        return 0
+
+    cdef void open_inputs(self, Side* side, const ExchangeBody* body, RecordSchema schema) noexcept nogil:
+        side.columns, side.count, side.json = self.inputs, self.input_count, &self.texts[COLUMN_INPUTS_JSON]
+        side.names, side.name_count = schema.input_names, schema.input_count
+        side.named = (body.flags & EXCHANGE_INPUTS_NAMED) != 0
+        self.open_sent(side, 0, body.input_count)
+
+    cdef void open_outputs(self, Side* side, const ExchangeBody* body, RecordSchema schema) noexcept nogil:
+        side.columns, side.count, side.json = self.outputs, self.output_count, &self.texts[COLUMN_OUTPUTS_JSON]
+        side.names, side.name_count = schema.output_names, schema.output_count
+        side.named = False
+        self.open_sent(side, body.input_count, body.output_count)
+
+    cdef void open_sent(self, Side* side, int at, int sent) noexcept nogil:
+        side.tensors, side.sent = self.tensors + at, sent
+        side.cursors, side.ahead = self.cursors + at, self.cursors + self.scratch + at
+        side.digests = self.digests + at * DIGEST_BYTES
+
+    cdef int64_t rows_within(
+        self, const ExchangeFrame* frame, const Side* inputs, const Side* outputs, int64_t first,
+        const ColumnLimits* limits,
+    ) noexcept nogil:
+        # How many of the exchange's rows from `first` on there is room for; one at least where there is none yet.
+        cdef size_t held = self.size()
+        cdef size_t budget = limits.bytes - held if held < limits.bytes else 0
+        cdef int64_t total = frame.body.rows
+        cdef int64_t most = min(total - first, limits.rows - self.rows)
+        cdef int64_t rows = 0
+        cdef RowBound bound
+        bound.each = FIXED_BYTES + frame.request_id.n + frame.caller.n + frame.error.n
+        bound.first = bound.texts = 0
+        bound_side(inputs, total, &bound)
+        bound_side(outputs, total, &bound)
+        if most > 0:
+            rows = rows_of_bytes(&bound, inputs, outputs, first, most, total, budget)
+        return 1 if rows == 0 and self.rows == 0 else rows
 
     cdef int make_room(self, int64_t rows) noexcept nogil:
         cdef int64_t room
@@ -406,12 +484,14 @@ cdef class FrameColumns:
                 return -2
         return 0
 
-    cdef void write_fixed(self, const ExchangeBody* body, int64_t row, int64_t rows, int schema_index) noexcept nogil:
+    cdef void write_fixed(
+        self, const ExchangeBody* body, int64_t row, int64_t rows, int64_t first, int schema_index
+    ) noexcept nogil:
         cdef Grow* fixed = self.fixed
         cdef int64_t r
         for r in range(row, row + rows):
             memcpy(fixed[COLUMN_PREDICTION_ID].at + 16 * r, body.prediction_id, 16)
-            (<int32_t*>fixed[COLUMN_ROW].at)[r] = <int32_t>(r - row)
+            (<int32_t*>fixed[COLUMN_ROW].at)[r] = <int32_t>(first + r - row)
             (<int64_t*>fixed[COLUMN_TS].at)[r] = body.arrival_unix_ns // 1000
             (<int32_t*>fixed[COLUMN_SCHEMA].at)[r] = schema_index
             fixed[COLUMN_ROLE].at[r] = body.role if body.role < ROLE_COUNT else 0
@@ -440,49 +520,6 @@ cdef class FrameColumns:
             return -2
         return append_bits(&self.trace_validity, row, rows, trace)
 
-    cdef int add_side(
-        self, TensorColumn* columns, int count, int first, int sent, int64_t row, int64_t rows, TextColumn* json,
-        const Span* names, int name_count, bint named,
-    ) noexcept nogil:
-        # Inputs or outputs of one exchange: into the typed columns where all fit, else as JSON.
-        cdef FrameTensor absent
-        cdef bint typed = sent == count and not named
-        cdef int i
-        absent.form, absent.elements, absent.data = TENSOR_ABSENT, 0, NULL
-        for i in range(sent):
-            typed = typed and fits(&self.tensors[first + i], &columns[i], rows)
-        for i in range(count):
-            if append_tensor(&columns[i], &self.tensors[first + i] if typed else &absent, row, rows) < 0:
-                return -2
-        if typed or sent == 0:
-            return append_text(json, row, rows, no_text())
-        return self.add_json(first, sent, row, rows, json, names, name_count, named)
-
-    cdef int add_json(
-        self, int first, int sent, int64_t row, int64_t rows, TextColumn* json, const Span* names, int name_count,
-        bint named,
-    ) noexcept nogil:
-        # One object a row. A tensor that has no slice for each row stands whole in the first.
-        cdef Span name
-        cdef int64_t r
-        cdef int i
-        if append_bits(&json.validity, row, rows, True) < 0:
-            return -2
-        for r in range(rows):
-            if append(&json.data, b"{", 1) < 0:
-                return -2
-            for i in range(sent):
-                name = self.tensors[first + i].name
-                if not named:
-                    name = names[i] if i < name_count else no_text()
-                if append_member(&json.data, name, &self.tensors[first + i], &self.cursors[first + i], r, rows) < 0:
-                    return -2
-            if json.data.at[json.data.used - 1] == c",":
-                json.data.used -= 1
-            if append(&json.data, b"}", 1) < 0 or append_int32(&json.offsets, <int32_t>json.data.used) < 0:
-                return -2
-        return 0
-
     cdef void note_time(self, int64_t unix_ns) noexcept nogil:
         if self.rows == 0 or unix_ns // 1000 < self.first_ts:
             self.first_ts = unix_ns // 1000
@@ -490,14 +527,14 @@ cdef class FrameColumns:
             self.last_ts = unix_ns // 1000
 
     cdef size_t size(self) noexcept nogil:
-        cdef size_t n = <size_t>self.rows * 128
+        cdef size_t n = <size_t>self.rows * FIXED_BYTES
         cdef int i
         for i in range(TEXT_COLUMNS):
             n += self.texts[i].data.used
         for i in range(self.input_count):
-            n += self.inputs[i].values.used + self.inputs[i].offsets.used
+            n += self.inputs[i].values.used + self.inputs[i].offsets.used + self.inputs[i].lists.used
         for i in range(self.output_count):
-            n += self.outputs[i].values.used + self.outputs[i].offsets.used
+            n += self.outputs[i].values.used + self.outputs[i].offsets.used + self.outputs[i].lists.used
         return n
 
     def take(self):
@@ -560,7 +597,191 @@ cdef Span no_text() noexcept nogil:
     return text
 
 
+# --- one side of an exchange: its inputs, or its outputs
+
+cdef void settle_side(Side* side, int64_t total, size_t value_max) noexcept nogil:
+    # Typed columns where all fit, else JSON. What could be larger there than a reader takes is told by its fingerprint.
+    cdef int i
+    side.typed = side.sent == side.count and not side.named
+    for i in range(side.sent):
+        side.typed = side.typed and fits(&side.tensors[i], &side.columns[i], total)
+    side.typed = side.typed and row_at_most(side, total) <= value_max
+    if side.typed or row_at_most(side, total) <= value_max:
+        return
+    for i in range(side.sent):
+        if side.tensors[i].form == TENSOR_RAW:
+            digest_tensor(&side.tensors[i], side.digests + i * DIGEST_BYTES)
+
+
+cdef void digest_tensor(FrameTensor* tensor, uint8_t* digest) noexcept nogil:
+    # As if its frame held the fingerprint.
+    cdef uint64_t size = tensor.size
+    fingerprint128(tensor.data, tensor.size, digest)
+    memcpy(digest + FINGERPRINT_BYTES, &size, 8)
+    tensor.form, tensor.data, tensor.size = TENSOR_FINGERPRINT, digest, DIGEST_BYTES
+
+
+cdef void pass_rows(Side* side, int64_t rows, int64_t total) noexcept nogil:
+    # The cursors go past rows that are in an earlier table.
+    cdef const FrameTensor* tensor
+    cdef int i
+    if rows == 0:
+        return
+    for i in range(side.sent):
+        tensor = &side.tensors[i]
+        if tensor.form != TENSOR_RAW or not by_rows(tensor, total):
+            continue
+        if tensor.dtype == DT_BYTES:
+            pass_texts(tensor, &side.cursors[i], tensor.elements // total * rows)
+        else:
+            side.cursors[i] = <size_t>(tensor.elements // total * rows) * dtype_itemsize(tensor.dtype)
+
+
+cdef size_t pass_texts(const FrameTensor* tensor, size_t* cursor, int64_t elements) noexcept nogil:
+    # Returns the bytes of the texts alone.
+    cdef size_t start = cursor[0]
+    cdef uint32_t n
+    cdef int64_t i
+    for i in range(elements):
+        memcpy(&n, tensor.data + cursor[0], 4)
+        cursor[0] += 4 + n
+    return cursor[0] - start - 4 * <size_t>elements
+
+
+cdef int append_side(Side* side, int64_t row, int64_t rows, int64_t first, int64_t total) noexcept nogil:
+    # Rows `first` … `first`+`rows`-1 of the request, as rows `row` … of the columns.
+    cdef int fault = 0
+    cdef int i
+    for i in range(side.count):
+        if side.typed and side.tensors[i].form == TENSOR_RAW:
+            fault = append_tensor(&side.columns[i], &side.tensors[i], &side.cursors[i], row, rows, total)
+        else:
+            fault = append_absent(&side.columns[i], row, rows)
+        if fault < 0:
+            return -2
+    if side.typed or side.sent == 0:
+        return append_text(side.json, row, rows, no_text())
+    if append_bits(&side.json.validity, row, rows, True) < 0:
+        return -2
+    return append_objects(side, rows, first, total)
+
+
+# --- how much rows take, before they are taken
+
+cdef void bound_side(const Side* side, int64_t total, RowBound* bound) noexcept nogil:
+    cdef int i
+    # A row's end, or the zero behind a NULL, in each column; and the braces of JSON.
+    bound.each += 8 * <size_t>side.count + MEMBER_TEXT
+    for i in range(side.sent):
+        if side.typed:
+            bound_typed(&side.tensors[i], total, bound)
+        else:
+            bound_json(&side.tensors[i], name_in(side, i).n, total, bound)
+
+
+cdef void bound_typed(const FrameTensor* tensor, int64_t total, RowBound* bound) noexcept nogil:
+    if tensor.form != TENSOR_RAW:
+        return
+    if tensor.dtype == DT_BYTES:
+        bound.texts += tensor.size     # the lengths in the frame weigh what the offsets will
+    else:
+        bound.each += <size_t>(tensor.elements // total) * arrow_width(tensor.dtype)
+
+
+cdef void bound_json(const FrameTensor* tensor, size_t name_bytes, int64_t total, RowBound* bound) noexcept nogil:
+    cdef size_t whole
+    bound.each += string_room(name_bytes) + MEMBER_TEXT
+    if tensor.form == TENSOR_FINGERPRINT:
+        bound.each += fingerprint_room(tensor)
+    elif tensor.form == TENSOR_RAW:
+        whole = json_room(tensor.dtype, tensor.size, tensor.elements)
+        if not by_rows(tensor, total):
+            bound.first += whole
+        elif tensor.dtype == DT_BYTES:
+            bound.texts += whole
+        else:
+            bound.each += whole // <size_t>total
+
+
+cdef size_t json_room(int dtype, size_t size, int64_t elements) noexcept nogil:
+    # Most that elements of so many bytes take in JSON.
+    if dtype == DT_BYTES:
+        return 6 * size + ELEMENT_TEXT * <size_t>elements
+    return <size_t>elements * (SMALL_NUMBER_TEXT if dtype_itemsize(dtype) == 1 else FLOAT_TEXT_BYTES + 1)
+
+
+cdef size_t row_at_most(const Side* side, int64_t total) noexcept nogil:
+    # Bytes of one row of the side. Where it holds texts, one row may have them all.
+    cdef RowBound bound
+    bound.first = bound.each = bound.texts = 0
+    bound_side(side, total, &bound)
+    return bound.first + bound.each + bound.texts
+
+
+cdef int64_t rows_of_bytes(
+    const RowBound* bound, const Side* inputs, const Side* outputs, int64_t first, int64_t most, int64_t total,
+    size_t budget,
+) noexcept nogil:
+    # How many of `most` rows from `first` on take `budget` bytes at most.
+    cdef size_t once = bound.first if first == 0 else 0
+    cdef int64_t r
+    if once + bound.texts + bound.each * <size_t>most <= budget:
+        return most
+    if once > budget:
+        return 0
+    if bound.texts == 0:
+        return min(most, <int64_t>((budget - once) // bound.each))
+    memcpy(inputs.ahead, inputs.cursors, inputs.sent * sizeof(size_t))
+    memcpy(outputs.ahead, outputs.cursors, outputs.sent * sizeof(size_t))
+    for r in range(most):
+        once += bound.each + texts_of_row(inputs, total) + texts_of_row(outputs, total)
+        if once > budget:
+            return r
+    return most
+
+
+cdef size_t texts_of_row(const Side* side, int64_t total) noexcept nogil:
+    # Most that the texts of the next row ahead take.
+    cdef const FrameTensor* tensor
+    cdef size_t n = 0
+    cdef size_t texts
+    cdef int64_t elements
+    cdef int i
+    for i in range(side.sent):
+        tensor = &side.tensors[i]
+        if tensor.form != TENSOR_RAW or tensor.dtype != DT_BYTES or not by_rows(tensor, total):
+            continue
+        elements = tensor.elements // total
+        texts = pass_texts(tensor, &side.ahead[i], elements)
+        n += texts + 4 * <size_t>elements if side.typed else json_room(DT_BYTES, texts, elements)
+    return n
+
+
 # --- JSON for what has no typed column
+
+cdef int append_objects(Side* side, int64_t rows, int64_t first, int64_t total) noexcept nogil:
+    # One object a row. A tensor that has no slice for each row stands whole in the first.
+    cdef Grow* out = &side.json.data
+    cdef int64_t r
+    cdef int i
+    for r in range(first, first + rows):
+        if append(out, b"{", 1) < 0:
+            return -2
+        for i in range(side.sent):
+            if append_member(out, name_in(side, i), &side.tensors[i], &side.cursors[i], r, total) < 0:
+                return -2
+        if out.at[out.used - 1] == c",":
+            out.used -= 1
+        if append(out, b"}", 1) < 0 or append_int32(&side.json.offsets, <int32_t>out.used) < 0:
+            return -2
+    return 0
+
+
+cdef Span name_in(const Side* side, int i) noexcept nogil:
+    if side.named:
+        return side.tensors[i].name
+    return side.names[i] if i < side.name_count else no_text()
+
 
 cdef int append_member(
     Grow* out, Span name, const FrameTensor* tensor, size_t* cursor, int64_t row, int64_t rows
@@ -676,6 +897,10 @@ cdef int append_base64(Grow* out, const uint8_t* data, size_t n) noexcept nogil:
     return 0
 
 
+cdef size_t fingerprint_room(const FrameTensor* tensor) noexcept nogil:
+    return 128 + 24 * <size_t>tensor.rank
+
+
 cdef int append_fingerprint(Grow* out, const FrameTensor* tensor) noexcept nogil:
     # {"fingerprint": "32 hex digits", "datatype": "FP32", "shape": [1, 3], "bytes": 12}
     cdef const char* digits = b"0123456789abcdef"
@@ -683,7 +908,7 @@ cdef int append_fingerprint(Grow* out, const FrameTensor* tensor) noexcept nogil
     cdef uint8_t* to
     cdef uint64_t size
     cdef int i
-    if widen(out, 128 + 24 * <size_t>tensor.rank) < 0:
+    if widen(out, fingerprint_room(tensor)) < 0:
         return -2
     to = out.at + out.used
     memcpy(to, b'{"fingerprint":"', 16)
@@ -721,7 +946,8 @@ cdef class FrameSorter:
     ``(FrameColumns, index of the schema in that part)``.
     """
 
-    def __init__(self, const uint8_t[::1] epoch, open_columns, *, int64_t rows_max=1 << 62, size_t bytes_max=1 << 62):
+    def __init__(self, const uint8_t[::1] epoch, open_columns, *, int64_t rows_max=1 << 62, size_t bytes_max=BYTES_MAX,
+                 size_t value_max=VALUE_MAX):
         if epoch.shape[0] != 16:
             raise ValueError(f"an epoch has 16 bytes, not {epoch.shape[0]}")
         self.seed = epoch_seed(&epoch[0])
@@ -729,7 +955,9 @@ cdef class FrameSorter:
         self.schemas_by_id = {}
         self.kept = []
         self.gaps = []
-        self.rows_max, self.bytes_max = rows_max, bytes_max
+        self.limits.rows = rows_max
+        self.limits.bytes = min(bytes_max, <size_t>BYTES_MAX)
+        self.limits.value = min(value_max, <size_t>VALUE_MAX)
 
     def __dealloc__(self):
         free(self.routes)
@@ -741,7 +969,7 @@ cdef class FrameSorter:
 
     def expect(self, uint64_t seq):
         """The stream goes on at ``seq``: frames before it are repetitions."""
-        self.next_seq = seq
+        self.next_seq, self.begun = seq, 0
 
     def know(self, RecordSchema schema):
         """Take a schema that was told before this stretch of the stream."""
@@ -751,7 +979,8 @@ cdef class FrameSorter:
         """Sort the frames of ``data`` from byte ``start`` on; returns where it stopped.
 
         It stops before the end at a frame that is cut off or damaged, and where some columns have reached their limit
-        (``full`` says which; take them and feed the rest). Damage raises nothing here: who fed knows what comes next.
+        (``full`` says which; take them and feed the rest, which may begin with the frame whose other rows are left).
+        Damage raises nothing here: who fed knows what comes next.
         """
         cdef const uint8_t* at = &data[0] if data.shape[0] else NULL
         cdef size_t n = data.shape[0]
@@ -767,7 +996,8 @@ cdef class FrameSorter:
             if stop == 0:
                 return offset
             # A schema, a gap, or an exchange with a schema or of a day not met before: rare, and done in Python.
-            self.take_rare(unrouted)
+            if self.take_rare(unrouted):
+                self.meet_again(unrouted, &offset)
 
     cdef int run_frames(
         self, const uint8_t* at, size_t n, size_t* offset, const FrameHeader** unrouted
@@ -783,6 +1013,7 @@ cdef class FrameSorter:
                 continue
             if header.seq > self.next_seq:
                 self.holes += 1
+                self.begun = 0
             self.next_seq = header.seq + header.length
             if header.kind != FRAME_EXCHANGE:
                 unrouted[0] = header
@@ -797,25 +1028,45 @@ cdef class FrameSorter:
             fault = self.add_rows(route, &frame)
             if fault < 0:
                 return fault
+            if fault == ROWS_LEFT:
+                self.meet_again(header, offset)
             if fault > 0:
                 return 0
         return 0
 
+    cdef void meet_again(self, const FrameHeader* header, size_t* offset) noexcept nogil:
+        # The next frame is this one once more.
+        offset[0] -= header.length
+        self.next_seq = header.seq
+
     cdef int add_rows(self, Route* route, const ExchangeFrame* frame) noexcept nogil:
-        # 1: these columns are full now.
-        cdef int fault = (<FrameColumns>route.columns).add(frame, <RecordSchema>route.schema, route.schema_index)
-        if fault == -2:
+        # COLUMNS_FULL: with it. ROWS_LEFT: `begun` of its rows are in these columns or in what was taken from them.
+        cdef int64_t rows = (<FrameColumns>route.columns).add(
+            frame, <RecordSchema>route.schema, route.schema_index, self.begun, &self.limits
+        )
+        cdef bint done
+        if rows == -2:
             return -2
-        if fault < 0:
+        if rows < 0:
             self.malformed += 1
+            self.begun = 0
             return 0
-        self.exchanges += 1
-        self.rows += frame.body.rows
-        if (<FrameColumns>route.columns).rows < self.rows_max and (<FrameColumns>route.columns).size() < self.bytes_max:
-            return 0
+        self.rows += rows
+        self.begun += rows
+        done = self.begun == <int64_t>frame.body.rows
+        if done:
+            self.begun = 0
+            self.exchanges += 1
+            if not self.is_full(route):
+                return 0
         with gil:
             self.full = <FrameColumns>route.columns
-        return 1
+        return COLUMNS_FULL if done else ROWS_LEFT
+
+    cdef bint is_full(self, Route* route) noexcept nogil:
+        if (<FrameColumns>route.columns).rows >= self.limits.rows:
+            return True
+        return (<FrameColumns>route.columns).size() >= self.limits.bytes
 
     cdef Route* find_route(self, uint64_t schema_id, int64_t day) noexcept nogil:
         cdef Route* route
@@ -830,17 +1081,18 @@ cdef class FrameSorter:
                 return &self.routes[i]
         return NULL
 
-    cdef int take_rare(self, const FrameHeader* header) except -1:
+    cdef bint take_rare(self, const FrameHeader* header) except -1:
+        # True: it has a route now, and is to be met again.
         cdef GapBody gap
         if header.kind == FRAME_SCHEMA:
             self.tell(header)
         elif header.kind == FRAME_GAP and open_gap(header, &gap) == 0:
             self.gaps.append((gap.lost, gap.first_unix_ns, gap.last_unix_ns))
         elif header.kind == FRAME_EXCHANGE:
-            self.open_route(header)
+            return self.open_route(header)
         else:
             self.malformed += 1
-        return 0
+        return False
 
     cdef int tell(self, const FrameHeader* header) except -1:
         if header.schema_id not in self.schemas_by_id:
@@ -850,16 +1102,16 @@ cdef class FrameSorter:
                 self.malformed += 1
         return 0
 
-    cdef int open_route(self, const FrameHeader* header) except -1:
+    cdef bint open_route(self, const FrameHeader* header) except -1:
+        # False: it names a schema never told.
         cdef ExchangeFrame frame
         cdef RecordSchema schema = self.schemas_by_id.get(header.schema_id)
         cdef FrameColumns columns
         cdef Route* grown
         cdef Route* route
-        cdef int fault
         if schema is None:
             self.malformed += 1
-            return 0
+            return False
         open_exchange(header, &frame)
         day = day_of(frame.body.arrival_unix_ns)
         columns, index = self.open_columns(schema, day)
@@ -875,10 +1127,7 @@ cdef class FrameSorter:
         route.columns, route.schema = <void*>columns, <void*>schema
         self.kept.append((columns, schema))
         self.route_count += 1
-        fault = self.add_rows(route, &frame)
-        if fault == -2:
-            raise MemoryError
-        return 0
+        return True
 
 
 cdef int64_t day_of(int64_t unix_ns) noexcept nogil:

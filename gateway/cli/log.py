@@ -94,10 +94,10 @@ def tail(
     seen = {_identity(row) for row in rows}
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            new = [row for row in follower() if _identity(row) not in seen]
-            _print_lines(new[:FOLLOW_ROWS], as_json=as_json)
-            if len(new) > FOLLOW_ROWS:
-                tell(f"… and {len(new) - FOLLOW_ROWS} more rows")
+            new, more = follower(FOLLOW_ROWS)
+            _print_lines([row for row in new if _identity(row) not in seen], as_json=as_json)
+            if more:
+                tell(f"… and {more} more rows")
             time.sleep(FOLLOW_SECONDS)
 
 
@@ -154,7 +154,7 @@ def _asked(
     return ask(_place(state_dir), sql, Limits(memory=memory, seconds=timeout))
 
 
-def _follower(state_dir: Path) -> Callable[[], list[Row]]:
+def _follower(state_dir: Path) -> Callable[[int], tuple[list[Row], int]]:
     from gateway.recording.unbuilt import Follower  # noqa: PLC0415
 
     return Follower(_place(state_dir)).poll

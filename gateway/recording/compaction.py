@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from gateway.core.errors import Conflict
 from gateway.recording.layouts import Layout
 from gateway.recording.manifest import Manifest, Part
-from gateway.recording.parquet import ROWS_IN_MEMORY, PartFile, part_name
+from gateway.recording.parquet import BYTES_IN_MEMORY, ROWS_IN_MEMORY, PartFile, part_name
 from gateway.recording.runners import Runner, directly
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _merge(state_dir: Path, layout: Layout, batch: Sequence[Part]) -> Part:
             source = pq.ParquetFile(state_dir / part.path)
             for number in range(source.num_row_groups):
                 waiting.append(source.read_row_group(number))
-                if sum(table.num_rows for table in waiting) >= ROWS_IN_MEMORY:
+                if _fills_row_group(waiting):
                     _write_together(file, waiting)
         _write_together(file, waiting)
         size = file.finish()
@@ -91,6 +91,12 @@ def _merge(state_dir: Path, layout: Layout, batch: Sequence[Part]) -> Part:
         first_ts=min(part.first_ts for part in batch),
         last_ts=max(part.last_ts for part in batch),
     )
+
+
+def _fills_row_group(waiting: Sequence[pa.Table]) -> bool:
+    rows: int = sum(table.num_rows for table in waiting)
+    size: int = sum(table.nbytes for table in waiting)
+    return rows >= ROWS_IN_MEMORY or size >= BYTES_IN_MEMORY
 
 
 def _write_together(file: PartFile, waiting: list[pa.Table]) -> None:

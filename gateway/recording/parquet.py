@@ -29,7 +29,7 @@ from gateway.recording.segments import Segment, SegmentName, quarantine, sync_fi
 
 log = logging.getLogger(__name__)
 
-#: Rows and bytes of a row group: what is collected in memory before it is written.
+#: Rows and bytes of a row group: what is held in memory before it is written. A request's rows may go into several.
 ROWS_IN_MEMORY = 32768
 BYTES_IN_MEMORY = 32 << 20
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,14 +21,16 @@ import duckdb
 import pyarrow as pa
 
 from gateway.core.errors import GatewayError, InvalidRequest
-from gateway.recording.manifest import Gap
-from gateway.recording.moment import Place, Stretch, read_moment
-from gateway.recording.parquet import PartBuilder
+from gateway.recording.manifest import Gap, KnownLayout
+from gateway.recording.moment import Place, read_moment
+from gateway.recording.parquet import PartFile, part_name
 from gateway.recording.unbuilt import tables_of
 from gateway.recording.views import Source, relation_of_parts, view_statements
 
-#: Frames that are in no part yet are laid out in memory up to this size; more go through Parquet files of the query's.
+#: Rows that are in no part yet are held in memory up to this size; more go through Parquet files of the query's.
 UNBUILT_IN_MEMORY = 256 << 20
+#: Rows of an answer's batch: DuckDB computes so many at a time, however large they are.
+BATCH_ROWS = 2048
 
 
 def main() -> int:
@@ -54,7 +56,7 @@ def _answer(question: dict[str, Any], answer: BinaryIO, keep: ExitStack) -> None
     with _faults_told():
         relation = _ask(database, question["sql"])
         columns = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-        reader = relation.to_arrow_reader()
+        reader = relation.to_arrow_reader(BATCH_ROWS)
         answer.write(json.dumps({"columns": columns}).encode() + b"\n")
         with pa.ipc.new_stream(answer, reader.schema) as stream:
             for batch in reader:
@@ -73,6 +75,8 @@ def _open(question: dict[str, Any], scratch: Path) -> duckdb.DuckDBPyConnection:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "allow_community_extensions": False,
+        # Long texts: a batch may hold more than 2 GiB of them.
+        "arrow_large_buffer_size": True,
     }
     database = duckdb.connect(":memory:", config=settings)
     # Names in a query are the views', never variables of this program.
@@ -121,41 +125,36 @@ def lay_out_record(database: duckdb.DuckDBPyConnection, place: Place, scratch: P
     told = {epoch: list(schemas) for epoch, schemas in contents.schemas.items()}
     for stretch in stretches:
         stretch.know(told.get(stretch.epoch, []))
-    if sum(chunk.nbytes for stretch in stretches for chunk in stretch.chunks) <= UNBUILT_IN_MEMORY:
-        more, gaps = _unbuilt_tables(database, stretches)
-    else:
-        more, gaps = _unbuilt_parts(stretches, scratch)
+    gaps = list(contents.gaps)
+    sources += _unbuilt_sources(database, tables_of(stretches, gaps.append), scratch)
     words = database.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'")
-    for statement in view_statements([*sources, *more], [word for (word,) in words.fetchall()]):
+    for statement in view_statements(sources, [word for (word,) in words.fetchall()]):
         database.execute(statement)
-    _create_gaps(database, [*contents.gaps, *gaps])
+    _create_gaps(database, gaps)
 
 
-def _unbuilt_tables(
-    database: duckdb.DuckDBPyConnection, stretches: Sequence[Stretch]
-) -> tuple[list[Source], list[Gap]]:
-    tables, gaps = tables_of(stretches)
-    sources = []
-    for number, (known, rows) in enumerate(tables):
-        database.register(f"unbuilt_{number}", rows)
-        sources.append(Source(known.layout, known.first_version, f"unbuilt_{number}"))
-    return sources, gaps
-
-
-def _unbuilt_parts(stretches: Sequence[Stretch], scratch: Path) -> tuple[list[Source], list[Gap]]:
-    gaps = []
-    with PartBuilder(scratch, "unbuilt") as builder:
-        for stretch in stretches:
-            sorter = builder.sorter(stretch.epoch, stretch.schemas.values())
-            for chunk in stretch.chunks:
-                builder.drain(sorter, chunk, 0)
-            gaps += [Gap(stretch.ring, *gap) for gap in sorter.gaps]
-        parts, layouts = builder.finish()
-    sources = []
-    for known in layouts:
-        paths = [str(scratch / part.path) for part in parts if part.layout == known.layout.key]
-        sources.append(Source(known.layout, known.first_version, relation_of_parts(paths)))
-    return sources, gaps
+def _unbuilt_sources(
+    database: duckdb.DuckDBPyConnection, tables: Iterable[tuple[KnownLayout, pa.Table]], scratch: Path
+) -> Iterator[Source]:
+    """What comes first is held in memory, up to UNBUILT_IN_MEMORY; what comes then is in files of ``scratch``."""
+    held: dict[str, tuple[KnownLayout, list[pa.Table]]] = {}
+    files: dict[str, tuple[KnownLayout, PartFile]] = {}
+    size = 0
+    for known, rows in tables:
+        key = known.layout.key
+        size += rows.nbytes
+        if size <= UNBUILT_IN_MEMORY:
+            held.setdefault(key, (known, []))[1].append(rows)
+            continue
+        if key not in files:
+            files[key] = known, PartFile(scratch, part_name(known.layout, "unbuilt", "query"), known.layout)
+        files[key][1].write(rows)
+    for number, (known, batches) in enumerate(held.values()):
+        database.register(f"unbuilt_{number}", pa.concat_tables(batches).unify_dictionaries())
+        yield Source(known.layout, known.first_version, f"unbuilt_{number}")
+    for known, file in files.values():
+        file.finish()
+        yield Source(known.layout, known.first_version, relation_of_parts([str(file.path)]))
 
 
 def _create_gaps(database: duckdb.DuckDBPyConnection, gaps: Sequence[Gap]) -> None:

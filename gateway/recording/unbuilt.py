@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gateway._fast.frame_columns import FrameColumns, FrameSorter
 from gateway._fast.record_frames import RecordSchema
@@ -17,29 +19,54 @@ from gateway.recording.manifest import Gap, KnownLayout
 from gateway.recording.moment import Place, Stretch, read_from
 from gateway.recording.query import plain
 
+#: Bytes of the tables that frames are read as. A request of few bytes may have many rows: these bound them, not those.
+TABLE_BYTES = 32 << 20
 
-def tables_of(stretches: Sequence[Stretch]) -> tuple[list[tuple[KnownLayout, pa.Table]], list[Gap]]:
-    """One table for each layout among the frames, and the gaps that they tell of."""
-    collected: dict[str, tuple[KnownLayout, FrameColumns, list[RecordSchema]]] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    known: KnownLayout
+    schemas: list[RecordSchema] = field(default_factory=list)
+
+    def take(self, columns: FrameColumns) -> tuple[KnownLayout, pa.Table]:
+        return self.known, table(self.known.layout, columns.take(), self.schemas)
+
+
+def tables_of(
+    stretches: Sequence[Stretch], on_gap: Callable[[Gap], None] = lambda _gap: None, table_bytes: int = TABLE_BYTES
+) -> Iterator[tuple[KnownLayout, pa.Table]]:
+    """The rows of the frames, a table of at most so many bytes at a time, each of one layout.
+
+    ``on_gap`` is told every gap before the last table is given.
+    """
+    collected: dict[str, FrameColumns] = {}
 
     def open_columns(schema: RecordSchema, _day: int) -> tuple[FrameColumns, int]:
         layout = Layout.of(schema)
         if layout.key not in collected:
-            collected[layout.key] = (KnownLayout(layout, schema.version), layout.new_columns(None), [])
-        _, columns, schemas = collected[layout.key]
-        schemas.append(schema)
-        return columns, len(schemas) - 1
+            collected[layout.key] = layout.new_columns(_Collected(KnownLayout(layout, schema.version)))
+        columns = collected[layout.key]
+        columns.owner.schemas.append(schema)
+        return columns, len(columns.owner.schemas) - 1
 
-    gaps = []
     for stretch in stretches:
-        sorter = FrameSorter(stretch.epoch, open_columns)
+        sorter = FrameSorter(stretch.epoch, open_columns, bytes_max=table_bytes)
         for schema in stretch.schemas.values():
             sorter.know(schema)
         for chunk in stretch.chunks:
-            sorter.feed(chunk)
-        gaps += [Gap(stretch.ring, *gap) for gap in sorter.gaps]
-    tables = [(known, table(known.layout, columns.take(), told)) for known, columns, told in collected.values()]
-    return tables, gaps
+            yield from _drain(sorter, chunk)
+        for gap in sorter.gaps:
+            on_gap(Gap(stretch.ring, *gap))
+    for columns in collected.values():
+        if columns.rows:
+            yield columns.owner.take(columns)
+
+
+def _drain(sorter: FrameSorter, chunk: memoryview) -> Iterator[tuple[KnownLayout, pa.Table]]:
+    at = sorter.feed(chunk)
+    while sorter.full is not None:
+        yield sorter.full.owner.take(sorter.full)
+        at = sorter.feed(chunk, at)
 
 
 class Follower:
@@ -52,12 +79,19 @@ class Follower:
         with ExitStack() as keep:
             self._look(keep)
 
-    def poll(self) -> list[dict[str, Any]]:
-        """The rows since the last call, by time of arrival, as JSON can hold them. Raises Unavailable."""
+    def poll(self, most: int) -> tuple[list[dict[str, Any]], int]:
+        """The first ``most`` rows since the last call, by time of arrival, as JSON can hold them; and how many more.
+
+        Raises Unavailable.
+        """
+        first: list[dict[str, Any]] = []
+        count = 0
         with ExitStack() as keep:
-            tables, _ = tables_of(self._look(keep))
-        rows = [row for known, rows in tables for row in _rows(known.layout, rows)]
-        return sorted(rows, key=lambda row: row["ts"])
+            for known, rows in tables_of(self._look(keep)):
+                count += rows.num_rows
+                earliest = rows.take(pc.sort_indices(rows["ts"])[:most])
+                first = sorted([*first, *_rows(known.layout, earliest)], key=lambda row: row["ts"])[:most]
+        return first, count - len(first)
 
     def _look(self, keep: ExitStack) -> list[Stretch]:
         stretches = read_from(self._place, self._positions, keep)

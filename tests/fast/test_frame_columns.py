@@ -393,6 +393,135 @@ def test_a_limit_of_bytes_stops_it_too(tmp_path):
     assert 0 < sorter.full.rows < 25
 
 
+# However many rows a request has, and however much is said of each.
+
+
+def tables_within(writer, **limits):
+    """The tables of everything committed, under these limits of each; and the sorter, at the end of it."""
+    collected, tables = Collected(), []
+    sorter = FrameSorter(writer.epoch, collected, **limits)
+    data, at = bytes(RingReader(writer.path, ONLOOKER).read(1 << 30)), 0
+    while (at := sorter.feed(data, at)) < len(data) or sorter.full is not None:
+        (schemas,) = {
+            id(schemas): schemas for columns, schemas in collected.opened.values() if columns is sorter.full
+        }.values()
+        tables.append(table(sorter.full.owner, sorter.full.take(), schemas))
+    tables += [rows for rows in collected.tables() if rows.num_rows]
+    for rows in tables:
+        rows.validate(full=True)
+    return tables, sorter
+
+
+def committed(tmp_path, exchanges, specs, **options):
+    create_ring(tmp_path / "w0.ring", 1 << 22)
+    writer = RingWriter(tmp_path / "w0.ring")
+    handle = writer.register_schema("m", "1", "d", specs, [])
+    for exchange in exchanges:
+        assert writer.commit_for_test(fill_exchange_for_test(exchange_for_test(), **exchange), handle, **options) >= 0
+    return writer
+
+
+MIXED = [
+    TensorSpec("n", DataType.FP32, (-1, 3)), TensorSpec("b", DataType.BOOL, (-1,)),
+    TensorSpec("h", DataType.FP16, (-1,)), TensorSpec("s", DataType.BYTES, (-1,)),
+    TensorSpec("t", DataType.BYTES, (-1, 2)),
+]  # fmt: skip
+
+
+def mixed(rows, number=0, text="v{}", **fields):
+    texts = [(text.format(i) * (i % 5)).encode() for i in range(3 * rows)]
+    return {
+        "inputs": [("n", "FP32", (rows, 3), raw(range(3 * rows))),
+                   ("b", "BOOL", (rows,), bytes(i % 2 for i in range(rows))),
+                   ("h", "FP16", (rows,), raw(range(rows), "<f2")), ("s", "BYTES", (rows,), oip_bytes(*texts[:rows])),
+                   ("t", "BYTES", (rows, 2), oip_bytes(*texts[rows:]))],
+        "bound": list(range(5)), "rows": rows, "prediction_id": numbered_id(number), "arrival_unix_ns": NOON,
+    } | fields  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [{}, {"bound": None}, {"request_id": b"r" * 200}], ids=["typed", "json", "texts"])
+@pytest.mark.parametrize("limits", [{"rows_max": 7}, {"bytes_max": 2000}, {"bytes_max": 1}], ids=str)
+def test_a_request_of_many_rows_goes_into_several_tables_and_each_row_is_there_once(tmp_path, fields, limits):
+    exchanges = [mixed(rows, number, **fields) for number, rows in enumerate((1, 40, 2, 40))]
+    writer = committed(tmp_path, exchanges, MIXED)
+    (whole,), _ = tables_within(writer)
+    tables, sorter = tables_within(writer, **limits)
+    assert len(tables) > 10
+    assert [row for rows in tables for row in rows.to_pylist()] == whole.to_pylist()
+    assert [row["row"] for row in whole.to_pylist()] == [0, *range(40), 0, 1, *range(40)]
+    assert (sorter.rows, sorter.exchanges, sorter.malformed, sorter.repeated, sorter.holes) == (83, 4, 0, 0, 0)
+    most = limits.get("rows_max", 83)
+    assert all(rows.num_rows <= most for rows in tables)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 30), st.sampled_from([{}, {"bound": None}, {"error": RuntimeError("boom")}])),
+        max_size=4,
+    ),
+    st.integers(1, 20_000),
+)
+def test_no_table_passes_its_limit_but_of_one_row(tmp_path_factory, requests, bytes_max):
+    exchanges = [mixed(rows, number, **fields) for number, (rows, fields) in enumerate(requests)]
+    tables, sorter = tables_within(committed(tmp_path_factory.mktemp("ring"), exchanges, MIXED), bytes_max=bytes_max)
+    assert sorter.rows == sum(rows for rows, _ in requests) == sum(rows.num_rows for rows in tables)
+    for rows in tables:
+        texts = sum(rows[name].nbytes for name in ("inputs_json", "request_id", "error", "in_s"))
+        assert rows.num_rows == 1 or texts <= bytes_max
+
+
+def test_fingerprints_told_for_ten_thousand_rows_are_spread_over_tables(tmp_path):
+    # What overflowed: a frame of 400 bytes whose rows take a megabyte and more.
+    rows = 10_000
+    exchange = {"inputs": [("x", "FP32", (rows, 2), bytes(8 * rows))], "bound": [0], "rows": rows}
+    tables, _ = tables_within(committed(tmp_path, [exchange], X, inputs="digest"), bytes_max=1 << 20)
+    assert len(tables) > 1
+    assert sum(rows.num_rows for rows in tables) == rows
+    assert all(rows.nbytes <= 1 << 20 for rows in tables)
+
+
+def test_a_tensor_that_stands_whole_in_row_0_does_so_in_the_first_table_only(tmp_path):
+    exchange = {"outputs": [("x", "FP32", (3, 2), raw(range(6)))], "rows": 9}
+    create_ring(tmp_path / "w0.ring", 1 << 20)
+    writer = RingWriter(tmp_path / "w0.ring")
+    handle = writer.register_schema("m", "1", "d", [], X)
+    writer.commit_for_test(fill_exchange_for_test(exchange_for_test(), **exchange), handle)
+    tables, _ = tables_within(writer, rows_max=2)
+    rows = [row for rows in tables for row in rows.to_pylist()]
+    assert json_of(rows, "outputs") == [{"x": [0, 1, 2, 3, 4, 5]}] + [{}] * 8
+
+
+def test_a_value_that_no_column_takes_is_told_by_its_fingerprint(tmp_path):
+    data = raw(range(300))
+    exchange = {"inputs": [("x", "FP32", (1, 300), data)]}
+    writer = committed(tmp_path, [exchange, exchange | {"bound": [0]}], [TensorSpec("x", DataType.FP32, (-1, -1))])
+    (rows,), _ = tables_within(writer, value_max=1000)
+    told = {"fingerprint": fingerprint(data).hex(), "datatype": "FP32", "shape": [1, 300], "bytes": 1200}
+    assert json_of(rows.to_pylist()) == [{"x": told}] * 2
+    (rows,), _ = tables_within(writer, value_max=1500)
+    assert [json_of([row]) if row["in_x"] is None else row["in_x"] for row in rows.to_pylist()] == [
+        [{"x": told}],
+        list(range(300)),
+    ]
+
+
+def test_two_streams_may_share_columns_in_the_middle_of_a_request(tmp_path):
+    collected, taken, readers = Collected(), [], []
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        writer = committed(folder, [mixed(20, number, text=f"{number}-{{}}", bound=None)], MIXED)
+        data = bytes(RingReader(writer.path, ONLOOKER).read(1 << 30))
+        readers.append([FrameSorter(writer.epoch, collected, rows_max=3), data, 0])
+    while any(at < len(data) for _, data, at in readers):
+        for reader in readers:
+            sorter, data, at = reader
+            reader[2] = sorter.feed(data, at)
+            if sorter.full is not None:
+                taken.append(sorter.full.take().rows)
+    assert sum(taken) + sum(columns.rows for columns, _ in collected.opened.values()) == 40
+
+
 def test_frames_met_again_are_dropped_and_missing_ones_noticed(tmp_path):
     writer, handle = mlp_ring(tmp_path)
     commit_numbers(writer, handle, range(10))

@@ -97,7 +97,7 @@ class RecordPlace:
         with ExitStack() as keep:
             contents, stretches = read_moment(self.place, keep)
             tables = [pq.read_table(self.state_dir / part.path, partitioning=None) for part in contents.parts]
-            tables += [rows for _, rows in tables_of(stretches)[0]]
+            tables += [rows for _, rows in tables_of(stretches)]
         return Counter(
             int.from_bytes(id.bytes[12:], "big") for rows in tables for id in rows["prediction_id"].to_pylist()
         )

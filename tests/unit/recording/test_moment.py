@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from gateway.core.errors import Unavailable
-from gateway.recording import moment
+from gateway.recording import moment, unbuilt
 from gateway.recording.copier import RingCopier, Rotation
 from gateway.recording.locations import configured_database, ring_folders
 from gateway.recording.moment import Place, count_rows
@@ -143,7 +143,9 @@ def test_a_lost_segment_is_no_reason_to_give_up(record):
 
 
 def followed(follower):
-    return [int(row["prediction_id"][-8:], 16) for row in follower.poll()]
+    rows, more = follower.poll(1000)
+    assert more == 0
+    return [int(row["prediction_id"][-8:], 16) for row in rows]
 
 
 def test_a_follower_tells_each_new_row_once(record):
@@ -173,10 +175,21 @@ def test_a_followed_row_is_plain(record):
     record.commit(range(1, 2), request_id=b"r")
     record.commit(range(2, 3), bound=None)
     record.commit(range(3, 4), inputs=[], outputs=[], bound=None)
-    first, second, third = follower.poll()
+    (first, second, third), _ = follower.poll(1000)
     assert (first["inputs"], first["outputs"]) == ({"x": [1, 2, 3, 4]}, {"y": 1})
     assert (second["inputs"], third["inputs"]) == ({"x": [2, 3, 4, 5]}, None)
     assert first["ts"].startswith("2026-11-23T")
+
+
+def test_a_follower_holds_no_more_rows_than_are_asked_for(record, monkeypatch):
+    monkeypatch.setattr(unbuilt.tables_of, "__defaults__", (lambda _gap: None, 300))
+    follower = Follower(record.place)
+    record.commit(range(9, 4, -1))
+    record.commit(range(5))
+    rows, more = follower.poll(3)
+    assert [int(row["prediction_id"][-8:], 16) for row in rows] == [0, 1, 2]
+    assert more == 7
+    assert follower.poll(3) == ([], 0)
 
 
 # Where things lie.

@@ -1,5 +1,6 @@
 """Segments become parts exactly once, whoever is killed when; damage costs what is damaged and nothing else."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gateway.core.errors import Conflict, RecordCorrupt, Unavailable
+from gateway.recording import compaction as compaction_module
 from gateway.recording import parquet as parquet_module
 from gateway.recording import segments as segments_module
 from gateway.recording.compaction import CompactionRule, compact, remove_replaced
@@ -118,6 +120,35 @@ def test_large_segments_are_written_in_row_groups(record, monkeypatch):
     (path,) = record.part_files()
     assert pq.read_metadata(record.state_dir / path).num_row_groups == 3
     assert record.numbers() == each_once(range(25))
+
+
+def test_a_request_of_more_rows_than_a_row_group_is_written_in_several(record, monkeypatch):
+    # However many rows a request has, its builder lives: what is collected before it is written is bounded.
+    monkeypatch.setattr(parquet_module, "BYTES_IN_MEMORY", 20_000)
+    record.commit(range(2), rows=1000, bound=None)
+    record.copy()
+    assert record.build() == 2000
+    (path,) = record.part_files()
+    groups = pq.read_metadata(record.state_dir / path)
+    sizes = [groups.row_group(i).total_byte_size for i in range(groups.num_row_groups)]
+    assert groups.num_rows == 2000
+    assert max(sizes) < 40_000
+    rows = pq.read_table(record.state_dir / path, partitioning=None, columns=["row", "inputs_json"]).to_pylist()
+    assert [row["row"] for row in rows] == [*range(1000), *range(1000)]
+    assert json.loads(rows[1999]["inputs_json"]) == {"x": [3997, 3998, 3999, 4000]}
+
+
+def test_parts_of_large_rows_are_merged_within_the_same_memory(record, monkeypatch):
+    manifest = record.manifest()
+    for number in range(4):
+        record.commit(range(number, number + 1), rows=300, bound=None)
+        record.copy()
+        record.build()
+    monkeypatch.setattr(compaction_module, "BYTES_IN_MEMORY", 20_000)
+    assert compact(record.state_dir, manifest, EAGER) == 4
+    (path,) = record.listed_parts()
+    assert pq.read_metadata(record.state_dir / path).num_row_groups == 4
+    manifest.close()
 
 
 def closed(record, numbers):

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from gateway._fast.exchange import exchange_for_test
@@ -14,7 +15,7 @@ from gateway._fast.record_frames import fill_exchange_for_test
 from gateway.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from gateway.core.tensors import DataType, TensorSpec
 from gateway.recording import query as query_module
-from gateway.recording import query_child
+from gateway.recording import query_child, unbuilt
 from gateway.recording.query import Limits, ask, plain
 from gateway.recording.views import PREDICTIONS, model_view_names
 from tests.fast.record_makers import MLP_INPUTS, MLP_OUTPUTS, NOON, mlp_exchange, numbered_id, oip_bytes, raw
@@ -195,10 +196,25 @@ def test_gaps_are_asked_for_like_rows(record, questions):
     assert rows == [{"ring": "w0", "lost": lost, "ordered": True} for lost in (2, 3)]
 
 
-def test_more_frames_than_fit_in_memory_go_through_files(record, questions, monkeypatch):
-    monkeypatch.setattr(query_child, "UNBUILT_IN_MEMORY", 100)
+@pytest.mark.parametrize("size", [0, 2000, 1 << 30], ids=["files", "some of both", "memory"])
+def test_more_rows_than_fit_in_memory_go_through_files(record, questions, monkeypatch, size):
+    monkeypatch.setattr(query_child, "UNBUILT_IN_MEMORY", size)
+    monkeypatch.setattr(unbuilt.tables_of, "__defaults__", (lambda _gap: None, 1000))
     in_three_places(record)
-    assert questions()("SELECT count(*) AS n FROM predictions") == [{"n": 10}]
+    second = record.writer.register_schema("mlp", "2", "d2", MLP_INPUTS, MLP_OUTPUTS)
+    record.writer.commit_for_test(mlp_exchange(10, rows=30), second)
+    record.writer.commit_for_test(mlp_exchange(11, rows=30, bound=None), record.handle)
+    ask_ = questions()
+    assert ask_("SELECT version, count(*) AS n FROM predictions GROUP BY version ORDER BY version") == [
+        {"version": "1", "n": 40},
+        {"version": "2", "n": 30},
+    ]
+    rows = ask_("SELECT row, inputs FROM predictions WHERE request_id IS NULL ORDER BY prediction_id, row")
+    assert [json.loads(row["inputs"])["x"][0] for row in rows[10:]] == [
+        number + 4 * r for number in (10, 11) for r in range(30)
+    ]
+    files = list((record.state_dir.parent / "scratch").rglob("*.parquet"))
+    assert len(files) == (size < 1 << 30)
 
 
 # The child.
@@ -207,6 +223,14 @@ def test_more_frames_than_fit_in_memory_go_through_files(record, questions, monk
 def answered(record, sql, **limits):
     with ask(record.place, sql, Limits(**limits)) as answer:
         return list(answer.objects())
+
+
+def test_an_answer_comes_in_batches_that_hold_any_texts(record):
+    with ask(record.place, "SELECT range AS n, range::VARCHAR AS text FROM range(10000)") as answer:
+        assert answer.schema.field("text").type == pa.large_string()
+        sizes = [batch.num_rows for batch in answer.batches]
+    assert sum(sizes) == 10_000
+    assert max(sizes) <= 2048
 
 
 def test_rows_come_back_as_json_can_hold_them(record):
