@@ -30,9 +30,16 @@ async def in_thread_of_its_own(work: Callable[[], Made]) -> Made:
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - handed to whoever awaits
-            loop.call_soon_threadsafe(settle, None, error)
+            tell(None, error)
         else:
-            loop.call_soon_threadsafe(settle, result, None)
+            tell(result, None)
+
+    def tell(result: Made | None, error: BaseException | None) -> None:
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            if not loop.is_closed():  # else nobody waits any more: the process ends
+                raise
 
     threading.Thread(target=body, name="loader", daemon=True).start()
     return await done

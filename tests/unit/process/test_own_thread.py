@@ -53,3 +53,26 @@ def test_nobody_waiting_any_more_is_no_error():
         await asyncio.sleep(0)
 
     asyncio.run(run())
+
+
+def test_work_that_ends_after_its_loop_is_no_error(monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    threads = []
+
+    def work():
+        threads.append(threading.current_thread())
+        begun.set()
+        assert go_on.wait(10)
+
+    async def run():
+        waiting = asyncio.create_task(in_thread_of_its_own(work))
+        await asyncio.to_thread(begun.wait, 10)
+        waiting.cancel()
+
+    asyncio.run(run())
+    go_on.set()
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+    assert told == []
