@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,10 +42,21 @@ def import_pipeline(
 ) -> None:
     """Write the plan of a fitted ColumnTransformer or Pipeline. Loading FILE runs code in it: only your own files."""
     imported = from_sklearn(_load_estimator(file), output=output, dtype=dtype, source=str(file))
-    imported.write(out)
+    with _writing(out):
+        imported.write(out)
     plan = load_plan(out)
     vocabularies = f", {len(imported.vocabularies)} vocabulary file(s) beside it" if imported.vocabularies else ""
     tell(f"{out}: {plan.column_count} columns -> {', '.join(map(str, plan.output_specs))}{vocabularies}")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Into a folder that is made if it is not there. ConfigurationError if that, or the file, cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ConfigurationError([Problem(str(out), "", f"cannot be written: {error.strerror}")]) from error
 
 
 def _load_estimator(file: Path) -> Any:
@@ -58,18 +71,24 @@ def _load_estimator(file: Path) -> Any:
 
 
 @app.command(
-    "from-dataframe", epilog="Example: gateway features from-dataframe rows.csv --out models/housing/1/features.yaml"
+    "from-dataframe",
+    epilog="Example: gateway features from-dataframe rows.csv --leave-out price --out models/housing/1/features.yaml",
 )
 def draft_page(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet, with a row for each of training.")],
     out: Annotated[Path, typer.Option(help="Where to write the plan; long vocabularies go beside it.")],
     output: Annotated[str, typer.Option(help="Name of the graph's input that the features fill.")] = "input",
     scale: Annotated[bool, typer.Option(help="Bring numbers to mean 0 and variance 1.")] = False,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column that is no feature, such as the target; may be repeated."),
+    ] = None,
 ) -> None:
     """Draft a plan from rows: types inferred, and beside each column a comment with what was decided and why."""
     with progress_bar("reading") as progress:
-        drafted = draft(file, output=output, scale=scale, progress=progress)
-    drafted.write(out)
+        drafted = draft(file, output=output, scale=scale, leave_out=leave_out or (), progress=progress)
+    with _writing(out):
+        drafted.write(out)
     plan = load_plan(out)
     tell(f"{out}: {plan.column_count} columns -> {', '.join(map(str, plan.output_specs))}", *drafted.comments.head[1:])
 
@@ -106,7 +125,7 @@ def check(
         raise typer.BadParameter("--pipeline and --data go together")
     problems = _problems(file, model)
     rows = [{"file": problem.file, "path": problem.path, "message": problem.message} for problem in problems]
-    if problems or data is None or pipeline is None:
+    if problems or (as_json and data is None):
         show(rows, {"file": "FILE", "path": "WHERE", "message": "WHAT"}, as_json=as_json)
     if problems:
         tell(f"{len(problems)} problem(s)")
@@ -173,7 +192,8 @@ def export(
         return to_onnx(page, file.parent, versions=versions)
 
     graph = plan(Versions()) if merge is None else merged(plan, read_model(merge))
-    out.write_bytes(graph.SerializeToString())
+    with _writing(out):
+        out.write_bytes(graph.SerializeToString())
     sides = [", ".join(entry.name for entry in side) for side in (graph.graph.input, graph.graph.output)]
     tell(f"{out}: {sides[0]} -> {sides[1]}")
 

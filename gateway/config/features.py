@@ -242,6 +242,9 @@ def _message(item: dict[str, Any]) -> str:
             return "is required"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"a mapping is expected, not {shown(item['input'])}"
+        case "too_long" | "too_short" as type_:
+            bound, word = ("max_length", "most") if type_ == "too_long" else ("min_length", "least")
+            return f"has {item['ctx']['actual_length']} entries, but at {word} {item['ctx'][bound]} are taken"
         case "value_error":
             return str(item["ctx"]["error"])
     message = str(item["msg"])

@@ -31,7 +31,7 @@ COMMANDS = """\
 approximated |
 | `from-dataframe ROWS --out features.yaml` | drafts a page from CSV or Parquet: types of the whole file, and beside \
 each \
-column a comment with what was decided and why; constants and identifiers are left out |
+column a comment with what was decided and why; constants, identifiers and what `--leave-out` names are left out |
 | `explain features.yaml` | a row for each feature: its elements, their names, its columns and steps |
 | `check features.yaml` | every mistake, also against `model.onnx` beside it |
 | `check features.yaml --pipeline FILE --data ROWS` | runs pipeline and plan over the rows of a CSV or Parquet file: \

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,13 +100,21 @@ class Draft:
         path.write_text(schema_comment(path) + self.text, encoding="utf-8")
 
 
-def draft(path: Path, *, output: str = "input", scale: bool = False, progress: Progress = lambda _: None) -> Draft:
+def draft(
+    path: Path,
+    *,
+    output: str = "input",
+    scale: bool = False,
+    leave_out: Collection[str] = (),
+    progress: Progress = lambda _: None,
+) -> Draft:
     """A page for the rows of a CSV or Parquet file; with ``scale``, numbers are brought to mean 0 and variance 1.
 
-    FeatureInputInvalid if it cannot be read, has no rows, or no column of it is of use.
+    ``leave_out`` names columns that are no features, such as the target. FeatureInputInvalid if the file cannot be
+    read, has no rows or not those columns, or if no column of it is of use.
     """
     drafting = _Drafting(scale)
-    for column in _columns_of(path, progress):
+    for column in _columns_of(path, leave_out, progress):
         drafting.column(column)
     if not drafting.features:
         reasons = "; ".join(drafting.left_out) or "it has none"
@@ -232,7 +240,7 @@ def _is_identifier(column: Column) -> bool:
 # Facts.
 
 
-def _columns_of(path: Path, progress: Progress) -> Iterator[Column]:
+def _columns_of(path: Path, leave_out: Collection[str], progress: Progress) -> Iterator[Column]:
     import duckdb  # noqa: PLC0415 - serving does without
 
     try:
@@ -242,11 +250,17 @@ def _columns_of(path: Path, progress: Progress) -> Iterator[Column]:
         ):
             _load(connection, path)
             described = connection.execute("DESCRIBE rows").fetchall()
+            names = [name for name, *_ in described]
+            if stray := sorted(set(leave_out) - set(names)):
+                raise FeatureInputInvalid(f"{path} has no column {', '.join(stray)}; it has {', '.join(names)}")
             for i, (name, type_, *_) in enumerate(described):
+                if name in leave_out:
+                    continue
                 progress((i + 1) / (len(described) + 1))  # reading is one of the steps
                 yield _facts(connection, name, type_)
     except duckdb.Error as error:
-        raise FeatureInputInvalid(f"{path} cannot be read: {error}") from error
+        # Its first line says what is wrong; the others are about its own options.
+        raise FeatureInputInvalid(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     progress(1.0)
 
 

@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(slots=True)
 class Replay:
-    """What a replay found. ``first`` is past the bound that it was given, ``largest`` may be within it."""
+    """What a replay found. ``first`` is past the bound that it was given, ``largest`` may be within it; None: none."""
 
     rows: int = 0
     cells: int = 0
@@ -105,7 +105,8 @@ class _Comparison:
             # In the order of the file: the first row, and in it the first feature.
             self.found.first = self.cell(int(np.argmax(past)), theirs, ours, distance)
         largest = int(np.argmax(distance)) if distance.size else 0
-        if distance.size and (self.found.largest is None or distance.flat[largest] > self.found.largest.ulps):
+        before = self.found.largest.ulps if self.found.largest is not None else 0
+        if distance.size and distance.flat[largest] > before:
             self.found.largest = self.cell(largest, theirs, ours, distance)
         self.found.differing += int(past.sum())
         self.found.cells += distance.size

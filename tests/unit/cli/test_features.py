@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.features import app
 from gateway.config.features_schema import features_schema
-from gateway.core.errors import ConfigurationError, LoadFailed
+from gateway.core.errors import ConfigurationError, FeatureInputInvalid, LoadFailed
 from gateway.features import Plan
 
 
@@ -149,6 +149,8 @@ def test_check_of_a_sound_page_says_so(page):
     result = run("check", page)
     assert result.exit_code == 0
     assert result.stderr == f"{page}: no problems\n"
+    assert result.stdout == ""
+    assert run("check", page, "--json").stdout == "[]\n"
 
 
 def test_check_reads_the_graph_beside_the_page(page):
@@ -225,6 +227,26 @@ def test_to_onnx_names_what_has_no_form_there(tmp_path):
     assert isinstance(result.exception, ConfigurationError)
     assert "s_0: `hash` has no exact form in ONNX's operators" in str(result.exception)
     assert not (tmp_path / "plan.onnx").exists()
+
+
+def test_from_dataframe_leaves_the_target_out_and_makes_the_folder(frame, tmp_path):
+    frame.assign(price=[1, 2, 3]).to_csv(tmp_path / "rows.csv", index=False)
+    out = tmp_path / "models" / "m" / "1" / "features.yaml"
+    result = run("from-dataframe", tmp_path / "rows.csv", "--out", out, "--leave-out", "price")
+    assert result.exit_code == 0, result.output
+    assert Plan.from_yaml(out).transform(frame).shape == (3, 4)
+    result = run("from-dataframe", tmp_path / "rows.csv", "--out", out, "--leave-out", "prize")
+    assert isinstance(result.exception, FeatureInputInvalid)
+    assert "rows.csv has no column prize; it has " in str(result.exception)
+
+
+def test_file_that_cannot_be_written_is_told(page, tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    for arguments in (["to-onnx", page], ["from-dataframe", tmp_path / "rows.csv"]):
+        (tmp_path / "rows.csv").write_text("a,b\n1,2\n3,4\n")
+        result = run(*arguments, "--out", tmp_path / "file" / "out")
+        assert isinstance(result.exception, ConfigurationError)
+        assert "cannot be written: " in str(result.exception)
 
 
 def test_from_dataframe_drafts_a_page_with_its_reasons(frame, tmp_path):

@@ -77,6 +77,37 @@ def test_few_texts_are_categories_and_a_missing_one_is_the_commonest(drafted):
     assert plan.transform({"c": ["b", None, "z"]}).tolist() == [[0, 1], [1, 0], [0, 0]]
 
 
+def test_lists_of_few_texts_are_multi_hot_and_those_of_many_are_hashed(tmp_path):
+    few = [[["b", "a"], ["", None], ["c"], None][i % 4] for i in range(ROWS)]
+    many = [[f"t{i}", f"t{i + 1}"] for i in range(ROWS)]
+    frame = pd.DataFrame({"few": few, "many": many, "none": [[""]] * ROWS})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    found = draft(tmp_path / "rows.parquet")
+    found.write(tmp_path / "features.yaml")
+    assert types_of(found) == {"few": "strings", "many": "strings"}
+    assert steps_of(found) == [{"multi_hot": {"categories": ["a", "b", "c"], "unknown": "ignore"}}]
+    assert steps_of(found, 1) == [{"hash": {"buckets": BUCKETS}}]
+    assert any("none, as every value is missing" in line for line in found.comments.head)
+    assert "few: strings  # 3 distinct values in 400 rows, 25 % missing" in found.text
+    got = Plan.from_yaml(tmp_path / "features.yaml").transform(frame)
+    assert got[:4, :3].tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_columns_that_are_no_features_are_left_out(tmp_path):
+    pd.DataFrame({"a": [1.0, 2.0], "target": [3.0, 4.0]}).to_csv(tmp_path / "rows.csv", index=False)
+    assert types_of(draft(tmp_path / "rows.csv", leave_out=["target"])) == {"a": "float"}
+    with pytest.raises(FeatureInputInvalid, match="has no column targets; it has a, target"):
+        draft(tmp_path / "rows.csv", leave_out=["targets", "a"])
+
+
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"\x08\x08\x12\x00\xff," * 300)
+    with pytest.raises(FeatureInputInvalid) as refused:
+        draft(tmp_path / "rows.csv")
+    assert "cannot be read" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_more_texts_that_come_again_and_again_are_a_vocabulary(drafted):
     found, plan = drafted(c=[f"t{i % (FEW_TEXTS + 10):02d}" for i in range(ROWS)])
     (name,) = found.vocabularies

@@ -60,6 +60,7 @@ def replayed(plan, pipeline, path, ulps=0):
 def test_the_plan_of_a_pipeline_gives_the_same_cells(pipeline, rows):
     found = replayed(Plan.from_sklearn(pipeline), pipeline, rows())
     assert (found.rows, found.cells, found.differing, found.equal) == (300, 1200, 0, True)
+    assert found.largest is None
 
 
 def test_a_model_at_the_end_is_left_out(pipeline, rows, frame):
