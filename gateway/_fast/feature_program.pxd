@@ -123,7 +123,8 @@ cpdef enum Operation:
     OP_BOX_COX = 449
     OP_QUANTILE = 450                  # the share, 0 to 1, of x among `length` constants, quantiles that do not descend;
                                        # 0 and 1 if within a > 0 of the ends ->
-    OP_NORMAL_DEVIATE = 451            # where the standard normal distribution has the share x, held in [a, b] ->
+    OP_NORMAL_DEVIATE = 451            # where the standard normal distribution has the share x, held in [a, b], which is
+                                       # within [-7.6, 7.6] ->
     OP_WRAP = 452                      # x moved by whole periods b into [a, a + b] ->
     OP_SPLINE = 453                    # the B-spline i of degree j at x, b where x is missing -> `length` constants are
                                        # knots, four more its values and slopes at the ends of the range; beyond it: a, a

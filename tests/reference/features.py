@@ -12,7 +12,6 @@ import itertools
 import math
 import operator
 import re
-import statistics
 import struct
 import unicodedata
 import zoneinfo
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import tzdata
+from scipy.special import ndtri
 
 from gateway.config import feature_steps as steps
 from gateway.config import features as page
@@ -698,9 +698,9 @@ def power_transform(step, value):
         else:
             bent = math.copysign(exp(power * math.log(value) - math.log(abs(power))), power) - 1 / power
     elif value >= 0:
-        bent = math.log1p(value) if power == 0 else expm1(power * math.log1p(value)) / power
+        bent = log1p_rounded(value) if abs(power) < 2**-52 else yeo_johnson(value, power)
     else:
-        bent = -math.log1p(-value) if power == 2 else -expm1((2 - power) * math.log1p(-value)) / (2 - power)
+        bent = -log1p_rounded(-value) if abs(2 - power) <= 2**-52 else -yeo_johnson(-value, 2 - power)
     return bent if (step.mean, step.scale) == (0, 1) else (bent - step.mean) / step.scale
 
 
@@ -711,11 +711,13 @@ def exp(x):
         return math.inf
 
 
-def expm1(x):
-    try:
-        return math.expm1(x)
-    except OverflowError:
-        return math.inf
+def yeo_johnson(value, power):
+    with np.errstate(over="ignore"):
+        return float(np.expm1(np.longdouble(power * log1p_rounded(value)))) / power
+
+
+def log1p_rounded(value):
+    return float(np.log1p(np.longdouble(value)))
 
 
 def quantile_transform(step, value):
@@ -728,7 +730,7 @@ def quantile_transform(step, value):
     low, high = -5.199337582605575, 5.19933758270342
     if share in (0, 1):
         return high if share else low
-    return min(max(statistics.NormalDist().inv_cdf(share), low), high)
+    return min(max(float(ndtri(share)), low), high)
 
 
 def spline(step, value, column, folder):

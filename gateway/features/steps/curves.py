@@ -161,7 +161,7 @@ ENTRIES = [
         ),
         example="power_transform: {lambdas: 0.4, mean: 1.3, scale: 0.6}",
         compile=_power_transform,
-        twin="`PowerTransformer`",
+        twin="`PowerTransformer`; its last digits depend on the processor, here they do not: docs/decisions/0009",
         fallback=Kind.FLOAT,
     ),
     StepEntry(

@@ -1,11 +1,13 @@
 """Scalers, curves and combinations of scikit-learn and the plans made from them give the same features.
 
 To one ulp after scikit-learn's float64 was rounded to the output's type; powers, quantiles and splines to four.
+
+What powers are off by is told by ``allowed_of_powers`` and docs/decisions/0009.
 """
 
 from __future__ import annotations
 
-import statistics
+import platform
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -45,8 +48,6 @@ EXACT = {
     "polynomial of scaled": make_pipeline(StandardScaler(), PolynomialFeatures((0, 1)), StandardScaler()),
 }
 CURVES = {
-    "yeo-johnson": PowerTransformer(),
-    "yeo-johnson, not standardised": PowerTransformer(standardize=False),
     "quantile": QuantileTransformer(n_quantiles=9),
     "quantile, normal": QuantileTransformer(n_quantiles=9, output_distribution="normal"),
     "quantile, one": QuantileTransformer(n_quantiles=1),
@@ -58,7 +59,7 @@ CURVES = {
     "spline, quantile knots": SplineTransformer(knots="quantile", degree=1),
     "spline, missing is zeros": SplineTransformer(degree=2, handle_missing="zeros"),
 }
-ALLOWS_MISSING = {"max-abs", "spline, missing is zeros"} | {n for n in CURVES if n.startswith(("yeo", "quantile"))}
+ALLOWS_MISSING = {"max-abs", "spline, missing is zeros"} | {name for name in CURVES if name.startswith("quantile")}
 numbers = st.one_of(st.floats(-1e3, 1e3).map(lambda x: round(x, 4)), st.integers(-4, 4).map(float))
 
 
@@ -78,20 +79,9 @@ def test_estimator_and_its_plan_agree_in_values_and_names(name, data, tmp_path_f
     train, served = data.draw(two_frames(name in ALLOWS_MISSING))
     estimator = ColumnTransformer([("t", {**EXACT, **CURVES}[name], ["p", "q", "r"])]).fit(train)
     folder = tmp_path_factory.getbasetemp()
-    assert_same_features(estimator, served, folder, maxulp=1 if name in EXACT else 4)
+    for dtype in ("float32", "float64"):
+        assert_same_features(estimator, served, folder, maxulp=1 if name in EXACT else 4, dtype=dtype)
     assert names_of(folder) == estimator.get_feature_names_out().tolist()
-    if name in EXACT:
-        assert_same_features(estimator, served, folder, dtype="float64")
-
-
-@pytest.mark.parametrize("standardize", [True, False])
-@settings(max_examples=12, deadline=None)
-@given(data=st.data())
-@pytest.mark.filterwarnings("ignore")
-def test_box_cox_and_its_plan_agree(standardize, data, tmp_path_factory):
-    train, served = (frame.abs() + 0.01 for frame in data.draw(two_frames(gaps=True)))
-    estimator = PowerTransformer("box-cox", standardize=standardize).fit(train)
-    assert_same_features(estimator, served, tmp_path_factory.getbasetemp(), maxulp=4)
 
 
 @pytest.mark.parametrize("name", [*EXACT, *CURVES])
@@ -100,9 +90,8 @@ def test_california_housing_and_its_plan_agree(name, housing, tmp_path):
     frame = housing.drop(columns=["ocean_proximity", "median_house_value"])
     estimator = make_pipeline(SimpleImputer(), {**EXACT, **CURVES}[name]).fit(frame.iloc[::3])
     served = frame.iloc[1::7]
-    assert_same_features(estimator, served, tmp_path, maxulp=1 if name in EXACT else 4)
-    if not name.startswith(("yeo", "quantile, normal")):  # whose last digits of a float64 are their libraries'
-        assert_same_features(estimator, served, tmp_path, maxulp=1 if name in EXACT else 4, dtype="float64")
+    for dtype in ("float32", "float64"):
+        assert_same_features(estimator, served, tmp_path, maxulp=1 if name in EXACT else 4, dtype=dtype)
 
 
 # Wide rows: more registers than a run has on its stack.
@@ -155,36 +144,105 @@ def test_curves_behind_a_polynomial_take_its_products_one_by_one(tmp_path):
         assert names_of(tmp_path) == estimator.get_feature_names_out().tolist()
 
 
+# Powers.
+
+
+def allowed_of_powers(estimator, frame, dtype):
+    """Four ulp: of the output, or of the power before it was standardised, times the exponent of e in it.
+
+    Near the mean the digits of the power cancel; and what a logarithm is off by grows by the exponent. scikit-learn on
+    one processor is so far from scikit-learn on another.
+    """
+    bare = PowerTransformer(estimator.method, standardize=False)
+    bare.lambdas_, bare.n_features_in_ = estimator.lambdas_, estimator.n_features_in_
+    x = frame.to_numpy()
+    if estimator.method == "box-cox":
+        exponent = estimator.lambdas_ * np.log(x)
+    else:
+        exponent = np.where(x < 0, 2 - estimator.lambdas_, estimator.lambdas_) * np.log1p(np.abs(x))
+    before = np.spacing(np.abs(bare.transform(x))) * np.maximum(1, np.abs(exponent))
+    scale = estimator._scaler.scale_ if estimator.standardize else 1
+    return 4 * np.maximum(before / scale, np.spacing(np.abs(estimator.transform(frame)).astype(dtype)))
+
+
+def assert_same_powers(estimator, frame, folder, dtype):
+    got = plan_of(estimator, folder, dtype=dtype).transform(frame)
+    want = estimator.transform(frame)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    far = np.abs(got - want) > allowed_of_powers(estimator, frame, dtype)
+    assert not far.any(), (frame.to_numpy()[far], got[far], want[far])
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore")
+def test_power_transformer_and_its_plan_agree(method, standardize, data, tmp_path_factory):
+    frames = data.draw(two_frames(gaps=True))
+    train, served = frames if method == "yeo-johnson" else [frame.abs() + 0.01 for frame in frames]
+    estimator = PowerTransformer(method, standardize=standardize).fit(train)
+    folder = tmp_path_factory.getbasetemp()
+    for dtype in ("float32", "float64"):
+        assert_same_powers(estimator, served, folder, dtype)
+    assert names_of(folder) == estimator.get_feature_names_out().tolist()
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+def test_power_transformer_of_the_housing_data_and_its_plan_agree_in_every_row(method, standardize, housing, tmp_path):
+    frame = housing.drop(columns=["ocean_proximity", "median_house_value"])
+    frame = frame if method == "yeo-johnson" else frame.drop(columns="longitude")
+    estimator = PowerTransformer(method, standardize=standardize).fit(frame)
+    for dtype in ("float32", "float64"):
+        assert_same_powers(estimator, frame, tmp_path, dtype)
+
+
+@pytest.mark.skipif(
+    not np._core._multiarray_umath.__cpu_features__.get("AVX512_SKX", False),
+    reason="numpy rounds log1p and expm1 correctly only where the processor has AVX-512",
+)
+def test_powers_are_scikit_learns_to_the_last_bit_where_numpy_rounds_correctly(housing, tmp_path):
+    frame = housing.drop(columns=["ocean_proximity", "median_house_value"]).dropna()
+    estimator = PowerTransformer().fit(frame)
+    got = plan_of(estimator, tmp_path, dtype="float64").transform(frame)
+    assert (got == estimator.transform(frame)).mean() > 0.999
+
+
+def rounded_one_by_one(x: float, power: float) -> float:
+    """Yeo and Johnson's formula as scipy has it, every function and operation rounded correctly."""
+    if x < 0:
+        return -rounded_one_by_one(-x, 2 - power)
+    exponent = power * float((1 + Decimal(x)).ln())
+    return float(Decimal(exponent).exp() - 1) / power
+
+
+def test_yeo_johnsons_functions_are_rounded_correctly_whatever_the_processor():
+    random = np.random.default_rng(5)
+    numbers = np.round(random.normal(0, 1, 1500) * 10 ** random.uniform(-3, 4, 1500), 6)
+    for power in (-1.3, 0.3, 1.7, 3.2):
+        plan = plan_of_steps("float", {"power_transform": {"lambdas": power}})
+        (got,) = plan.transform({"c": numbers})
+        with localcontext(prec=60):
+            want = np.array([rounded_one_by_one(x, power) for x in numbers.tolist()])
+        # Now and then the longer type rounds to the middle between two doubles.
+        assert (got[:, 0] == want).mean() > 0.995
+        np.testing.assert_allclose(got[:, 0], want, rtol=1e-14)
+
+
 # The normal deviate.
 
 
-def true_deviate(p: float) -> Decimal:
-    """Newton's method on the series of the normal distribution function, in 40 digits."""
-    pi = Decimal("3.14159265358979323846264338327950288419716939937510")
-    x = Decimal(statistics.NormalDist().inv_cdf(p))
-    for _ in range(3):
-        density = (-(x * x) / 2).exp() / (2 * pi).sqrt()
-        term = total = x
-        n = 1
-        while abs(term) > abs(total) * Decimal(10) ** -38:
-            n += 2
-            term = term * x * x / n
-            total += term
-        x -= (total * density - (Decimal(p) - Decimal("0.5"))) / density
-    return x
-
-
-def test_normal_deviates_are_true_to_two_ulp():
+def test_normal_deviates_are_those_of_scipy_to_the_last_bit():
     random = np.random.default_rng(4)
-    shares = [*random.random(60), *10 ** random.uniform(-6.9, -1, 40), *1 - 10 ** random.uniform(-6.9, -1, 40), 0.5]
-    shares += [0.5 + 1e-9, 0.075, 0.925]
+    shares = [*random.random(3000), *10 ** random.uniform(-6.9, -1, 2000), *1 - 10 ** random.uniform(-6.9, -1, 2000)]
+    shares += [0.5, 0.5 + 1e-9, np.exp(-2), 1 - np.exp(-2), np.nextafter(np.exp(-2), 1), 1.1e-7, 1 - 1.1e-7]
     plan = plan_of_steps("float", {"quantile_transform": {"quantiles": [0, 1], "output_distribution": "normal"}})
     (got,) = plan.transform({"c": np.array(shares)})
-    with localcontext(prec=40):
-        for share, value in zip(shares, got[:, 0], strict=True):
-            interpolated = 0.5 * (share - ((1.0 - share) - 1.0))  # upwards and downwards: what there is a deviate of
-            error = abs(Decimal(float(value)) - true_deviate(float(interpolated)))
-            assert error <= 2 * Decimal(float(np.spacing(abs(value)))), share
+    interpolated = 0.5 * (np.array(shares) - ((1.0 - np.array(shares)) - 1.0))
+    # Elsewhere compilers fuse multiplications with additions in scipy.
+    maxulp = 0 if platform.machine() == "x86_64" else 4
+    np.testing.assert_array_max_ulp(got[:, 0], ndtri(interpolated), maxulp=maxulp)
 
 
 # Refusals.
