@@ -148,7 +148,9 @@ cdef class FrameSorter:
     cdef Route* routes           # owned
     cdef int route_count
     cdef int last_route
-    cdef ColumnLimits limits
+    cdef ColumnLimits limits     # of each columns; those of a fair share where there are many
+    cdef size_t bytes_max
+    cdef size_t bytes_in_all
     cdef int64_t begun           # rows that were taken of the frame at next_seq: the others did not fit
     cdef readonly object full    # the FrameColumns that made feed stop, or None
     cdef readonly uint64_t next_seq

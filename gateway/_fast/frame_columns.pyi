@@ -56,8 +56,9 @@ class FrameSorter:
     ``(FrameColumns, index of the schema in that part)``.
 
     Columns are full at ``rows_max`` rows, and before they would hold more than ``bytes_max`` bytes (128 MiB at most, so
-    that no offset of Arrow's overflows); a row that takes more is alone. An exchange's rows may go into several. Where
-    one value could take more than ``value_max`` bytes (1 GiB at most), the fingerprint of its tensor is told.
+    that no offset of Arrow's overflows), or their share of ``bytes_in_all`` where there are many; a row that takes more
+    is alone. An exchange's rows may go into several. Where one value could take more than ``value_max`` bytes (1 GiB at
+    most), the fingerprint of its tensor is told.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FrameSorter:
         *,
         rows_max: int = ...,
         bytes_max: int = ...,
+        bytes_in_all: int = ...,
         value_max: int = ...,
     ) -> None: ...
     @property

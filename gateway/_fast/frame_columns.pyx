@@ -27,7 +27,7 @@ from gateway.core.words import GRPC_CODES, ROLES, RULES
 cdef enum:
     UNKNOWN_STATUS = 2           # gRPC's name for what nobody knows
     DAY_SECONDS = 86400
-    FIXED_BYTES = 128            # of a row in the fixed columns, roughly
+    FIXED_BYTES = 144            # of a row in the fixed columns, and of the ends and bits of its texts
     SMALL_NUMBER_TEXT = 6        # "-128," and "false,": the most that a number of one byte takes in JSON
     ELEMENT_TEXT = 20            # what JSON puts around a text, its comma and the words of base64 included
     MEMBER_TEXT = 8              # what it puts around a tensor: quotes, colon, brackets, comma
@@ -947,7 +947,7 @@ cdef class FrameSorter:
     """
 
     def __init__(self, const uint8_t[::1] epoch, open_columns, *, int64_t rows_max=1 << 62, size_t bytes_max=BYTES_MAX,
-                 size_t value_max=VALUE_MAX):
+                 size_t bytes_in_all=1 << 62, size_t value_max=VALUE_MAX):
         if epoch.shape[0] != 16:
             raise ValueError(f"an epoch has 16 bytes, not {epoch.shape[0]}")
         self.seed = epoch_seed(&epoch[0])
@@ -956,7 +956,8 @@ cdef class FrameSorter:
         self.kept = []
         self.gaps = []
         self.limits.rows = rows_max
-        self.limits.bytes = min(bytes_max, <size_t>BYTES_MAX)
+        self.limits.bytes = self.bytes_max = min(bytes_max, <size_t>BYTES_MAX)
+        self.bytes_in_all = bytes_in_all
         self.limits.value = min(value_max, <size_t>VALUE_MAX)
 
     def __dealloc__(self):
@@ -1127,6 +1128,7 @@ cdef class FrameSorter:
         route.columns, route.schema = <void*>columns, <void*>schema
         self.kept.append((columns, schema))
         self.route_count += 1
+        self.limits.bytes = min(self.bytes_max, self.bytes_in_all // <size_t>self.route_count)
         return True
 
 

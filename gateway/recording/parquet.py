@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 #: Rows and bytes of a row group: what is held in memory before it is written. A request's rows may go into several.
 ROWS_IN_MEMORY = 32768
 BYTES_IN_MEMORY = 32 << 20
+#: Bytes of the row groups of all parts together that frames are sorted into.
+BYTES_IN_ALL = 256 << 20
 
 
 class PartFile:
@@ -114,7 +116,9 @@ class PartBuilder:
 
     def sorter(self, epoch: bytes, known: Iterable[RecordSchema]) -> FrameSorter:
         """What :meth:`drain` sorts a stream's frames with."""
-        sorter = FrameSorter(epoch, self._open, rows_max=ROWS_IN_MEMORY, bytes_max=BYTES_IN_MEMORY)
+        sorter = FrameSorter(
+            epoch, self._open, rows_max=ROWS_IN_MEMORY, bytes_max=BYTES_IN_MEMORY, bytes_in_all=BYTES_IN_ALL
+        )
         for schema in known:
             sorter.know(schema)
         return sorter

@@ -21,6 +21,8 @@ from gateway.recording.query import plain
 
 #: Bytes of the tables that frames are read as. A request of few bytes may have many rows: these bound them, not those.
 TABLE_BYTES = 32 << 20
+#: The same of all tables that are being filled.
+TABLES_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def tables_of(
         return columns, len(columns.owner.schemas) - 1
 
     for stretch in stretches:
-        sorter = FrameSorter(stretch.epoch, open_columns, bytes_max=table_bytes)
+        sorter = FrameSorter(stretch.epoch, open_columns, bytes_max=table_bytes, bytes_in_all=TABLES_BYTES)
         for schema in stretch.schemas.values():
             sorter.know(schema)
         for chunk in stretch.chunks:

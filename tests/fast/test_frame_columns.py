@@ -471,6 +471,21 @@ def test_no_table_passes_its_limit_but_of_one_row(tmp_path_factory, requests, by
         assert rows.num_rows == 1 or texts <= bytes_max
 
 
+def test_many_models_share_what_memory_there_is(tmp_path):
+    create_ring(tmp_path / "w0.ring", 1 << 22)
+    writer = RingWriter(tmp_path / "w0.ring")
+    for number in range(40):
+        handle = writer.register_schema(f"m{number % 10}", "1", "d", X, [])
+        exchange = {"inputs": [("x", "FP32", (50, 2), bytes(400))], "bound": [0], "rows": 50}
+        writer.commit_for_test(fill_exchange_for_test(exchange_for_test(), **exchange), handle)
+    tables, _ = tables_within(writer, bytes_max=1 << 20)
+    assert len(tables) == 10
+    tables, sorter = tables_within(writer, bytes_max=1 << 20, bytes_in_all=30_000)
+    assert sorter.rows == sum(rows.num_rows for rows in tables) == 2000
+    # A tenth each, once all ten are known; the dictionaries of statuses and the like come on top.
+    assert max(rows.nbytes for rows in tables[len(tables) // 2 :]) <= 30_000 // 10 + 1000
+
+
 def test_fingerprints_told_for_ten_thousand_rows_are_spread_over_tables(tmp_path):
     # What overflowed: a frame of 400 bytes whose rows take a megabyte and more.
     rows = 10_000
