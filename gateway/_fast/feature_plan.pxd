@@ -8,6 +8,7 @@ from gateway._fast.exchange cimport Span
 from gateway._fast.feature_columns cimport Column, PlanColumn
 from gateway._fast.feature_program cimport Block, Instruction, RowError
 from gateway._fast.lent_columns cimport LentColumns
+from gateway._fast.sparse_rows cimport SparseRows
 from gateway._fast.text_arena cimport Arena
 
 cdef enum:
@@ -51,6 +52,12 @@ cdef class FeaturePlan:
         self, const Column* columns, int64_t rows, void** outputs, RowError* errors, Arena* made
     ) noexcept nogil
 
+    # Likewise; with `sparse`, one for each output, only string outputs are filled (`outputs[i]` of the others is NULL),
+    # and a failed row has no elements.
+    cdef int64_t run_into(
+        self, const Column* columns, int64_t rows, void** outputs, SparseRows* sparse, RowError* errors, Arena* made
+    ) noexcept nogil
+
     # Room for an output of so many rows: the array itself or, of a string output, where its Spans go.
     cdef object room_of_output(self, int output, int64_t rows)
     # The array of an output whose room was filled: of a string output, an array of Python's texts.
@@ -67,17 +74,23 @@ cdef class FeaturePlan:
     cdef int fill_columns(self, list columns) except -1
     cdef int fill_outputs(self, list outputs) except -1
     cdef int fill_program(self, list program) except -1
-    cdef void run_block(self, Block* block, const Column* columns, void** outputs) noexcept nogil
+    cdef void run_block(self, Block* block, const Column* columns, void** outputs, SparseRows* sparse) noexcept nogil
     cdef void run_rows_alone(
-        self, Block* block, const Column* columns, int64_t rows, void** outputs, Arena* made
+        self, Block* block, const Column* columns, int64_t rows, void** outputs, SparseRows* sparse, Arena* made
+    ) noexcept nogil
+    cdef void end_block(
+        self, Block* block, int64_t rows, void** outputs, SparseRows* sparse, Arena* made
     ) noexcept nogil
     cdef void keep_texts(self, Block* block, int64_t rows, void** outputs, Arena* made) noexcept nogil
     cdef void emit(self, Block* block, const Instruction* step, void** outputs) noexcept nogil
+    cdef void emit_sparse(self, Block* block, const Instruction* step, SparseRows* out) noexcept nogil
     cdef int64_t fail_for_memory(self, int64_t rows, void** outputs, RowError* errors) noexcept nogil
     cdef void zero_failed_rows(self, int64_t rows, void** outputs, const RowError* errors) noexcept nogil
     cdef void zero_row(self, int64_t row, void** outputs) noexcept nogil
     cdef object invalid(self, int64_t row, int column, int kind, value)
     cdef str describe(self, int column, int kind, value)
     cdef LentColumns borrow(self, columns)
-    cdef list run_lent(self, LentColumns columns, list failures)
+    cdef list run_lent(self, LentColumns columns, list failures, bint is_sparse)
+    cdef object room_of_ends(self, int64_t rows)
+    cdef object sparse_arrays(self, int output, object room, const SparseRows* rows)
     cdef int tell_failures(self, LentColumns columns, const RowError* errors, list failures) except -1

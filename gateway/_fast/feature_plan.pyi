@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+import numpy as np
 import numpy.typing as npt
 
 from gateway._fast.feature_program import ColumnCode, Failure, InstructionCode, OutputCode
@@ -54,6 +55,13 @@ class FeaturePlan:
         """One array an output, from arrays, lists (None: missing), ArrowColumn or PackedRows.
         UnplainColumn for other values. FeatureInputInvalid for the first row that fails; with `failures`
         these take (row, column, failure, error) of each failed row instead, and its outputs are zeros."""
+
+    def transform_sparse(
+        self, columns: Mapping[str, Any], failures: list[tuple[int, int, Failure, FeatureInputInvalid]] | None = None
+    ) -> list[npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[Any]]]:
+        """Likewise, without zeros: for each output its values, the element of its row that each is, and where each row
+        ends behind a first 0 (int32 if they fit, else int64), as scipy's `csr_matrix` takes them. A row that fails has
+        no elements; a string output is the array that `transform` gives."""
 
 def parse_timestamp_text(text: str) -> int | None: ...
 def nanoseconds_a_run_for_bench(plan: FeaturePlan, columns: Mapping[str, Any], runs: int) -> float: ...

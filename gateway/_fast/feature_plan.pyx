@@ -5,7 +5,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stddef cimport size_t
-from libc.stdint cimport SIZE_MAX, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT32_MAX, SIZE_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -28,11 +28,13 @@ from gateway._fast.feature_program cimport (
     OP_GEOHASH, OP_HASH_LIST, OP_LOOKUP_LIST, OP_MAP_TEXT, OP_REPLACE_TEXT, OP_SPLIT, SLOT_BYTES, TEXT_ARENA_BYTES,
     TextMemory, fail, texts_of,
 )
+from gateway._fast.feature_sparse cimport end_sparse_block, run_sparse_elements
 from gateway._fast.feature_texts cimport run_texts
 from gateway._fast.feature_times cimport run_times
 from gateway._fast.instants cimport parse_timestamp
 from gateway._fast.lent_columns cimport LentColumns, lent
 from gateway._fast.shown_text cimport shown_text
+from gateway._fast.sparse_rows cimport SparseRows, free_sparse_rows
 from gateway._fast.text_arena cimport Arena, arena_empty, arena_free, arena_open, arena_take
 from gateway._fast.text_pattern cimport TextPattern
 from gateway._fast.text_terms cimport TermVectorizer, free_scratch
@@ -157,6 +159,11 @@ cdef class FeaturePlan:
     cdef int64_t run(
         self, const Column* columns, int64_t rows, void** outputs, RowError* errors, Arena* made
     ) noexcept nogil:
+        return self.run_into(columns, rows, outputs, NULL, errors, made)
+
+    cdef int64_t run_into(
+        self, const Column* columns, int64_t rows, void** outputs, SparseRows* sparse, RowError* errors, Arena* made
+    ) noexcept nogil:
         cdef uint8_t[STACK_SLOTS * SLOT_BYTES] registers
         cdef TextMemory memory
         cdef Block block
@@ -172,7 +179,7 @@ cdef class FeaturePlan:
             errors[row].column = -1
             errors[row].kind = FAILURE_NONE
         for i in range(self.output_count):
-            if self.outputs[i].sparse:
+            if self.outputs[i].sparse and sparse == NULL:
                 memset(outputs[i], 0, rows * self.outputs[i].width * element_size(self.outputs[i].dtype))
         if self.makes_texts:
             memset(&memory, 0, sizeof(TextMemory))
@@ -183,12 +190,12 @@ cdef class FeaturePlan:
         while block.first < rows:
             block.rows = <int>min(rows - block.first, <int64_t>BLOCK_ROWS)
             block.errors = errors + block.first
-            self.run_block(&block, columns, outputs)
+            self.run_block(&block, columns, outputs, sparse)
+            if block.memory != NULL and memory.arena.refused:
+                self.run_rows_alone(&block, columns, rows, outputs, sparse, made)
+            else:
+                self.end_block(&block, rows, outputs, sparse, made)
             if block.memory != NULL:
-                if memory.arena.refused:
-                    self.run_rows_alone(&block, columns, rows, outputs, made)
-                elif self.gives_texts:
-                    self.keep_texts(&block, rows, outputs, made)
                 arena_empty(&memory.arena)
             block.first += block.rows
         if block.memory != NULL:
@@ -200,7 +207,9 @@ cdef class FeaturePlan:
             self.zero_failed_rows(rows, outputs, errors)
         return block.failed
 
-    cdef void run_block(self, Block* block, const Column* columns, void** outputs) noexcept nogil:
+    cdef void run_block(
+        self, Block* block, const Column* columns, void** outputs, SparseRows* sparse
+    ) noexcept nogil:
         cdef const Instruction* step = self.program
         cdef const Instruction* end = self.program + self.instruction_count
         cdef int family
@@ -211,7 +220,10 @@ cdef class FeaturePlan:
             elif family == FAMILY_COLUMNS:
                 load(block, &self.columns[step.column], &columns[step.column], step.to)
             elif family == FAMILY_ELEMENTS:
-                self.emit(block, step, outputs)
+                if sparse == NULL or self.outputs[step.output].dtype == DT_BYTES:
+                    self.emit(block, step, outputs)
+                else:
+                    self.emit_sparse(block, step, &sparse[step.output])
             elif family == FAMILY_CATEGORIES:
                 run_categories(block, step)
             elif family == FAMILY_TIMES:
@@ -229,14 +241,17 @@ cdef class FeaturePlan:
             step += 1
 
     cdef void run_rows_alone(
-        self, Block* block, const Column* columns, int64_t rows, void** outputs, Arena* made
+        self, Block* block, const Column* columns, int64_t rows, void** outputs, SparseRows* sparse, Arena* made
     ) noexcept nogil:
         # The block again, which had no memory left: each row has all of it, so that none fails for its neighbours.
         cdef Block alone = block[0]
-        cdef int row
+        cdef int row, i
         for row in range(block.rows):
             if block.errors[row].kind != FAILURE_NONE:
                 block.failed -= 1
+        if sparse != NULL:
+            for i in range(self.output_count):
+                sparse[i].hit_count = 0
         alone.failed = block.failed
         alone.rows = 1
         for row in range(block.rows):
@@ -246,10 +261,21 @@ cdef class FeaturePlan:
             alone.errors.kind = FAILURE_NONE
             self.zero_row(alone.first, outputs)
             arena_empty(&alone.memory.arena)
-            self.run_block(&alone, columns, outputs)
-            if self.gives_texts:
-                self.keep_texts(&alone, rows, outputs, made)
+            self.run_block(&alone, columns, outputs, sparse)
+            self.end_block(&alone, rows, outputs, sparse, made)
         block.failed = alone.failed
+
+    cdef void end_block(
+        self, Block* block, int64_t rows, void** outputs, SparseRows* sparse, Arena* made
+    ) noexcept nogil:
+        # What was made of the block goes where it outlives it.
+        cdef int i
+        if self.gives_texts and block.memory != NULL:
+            self.keep_texts(block, rows, outputs, made)
+        if sparse != NULL:
+            for i in range(self.output_count):
+                if self.outputs[i].dtype != DT_BYTES:
+                    end_sparse_block(&sparse[i], block)
 
     cdef void keep_texts(self, Block* block, int64_t rows, void** outputs, Arena* made) noexcept nogil:
         # The texts of string outputs out of the block's arena. Past the limit of all rows together only those fail that
@@ -279,6 +305,15 @@ cdef class FeaturePlan:
         else:
             emit_texts(<Span*>outputs[step.output], output.width, block, step)
 
+    cdef void emit_sparse(self, Block* block, const Instruction* step, SparseRows* out) noexcept nogil:
+        cdef int32_t dtype = self.outputs[step.output].dtype
+        if dtype == DT_FP32:
+            run_sparse_elements[float](out, block, step, 0)
+        elif dtype == DT_FP64:
+            run_sparse_elements[double](out, block, step, 0)
+        else:
+            run_sparse_elements[int64_t](out, block, step, 0)
+
     cdef int64_t fail_for_memory(self, int64_t rows, void** outputs, RowError* errors) noexcept nogil:
         cdef int64_t row
         for row in range(rows):
@@ -297,6 +332,8 @@ cdef class FeaturePlan:
         cdef size_t size
         cdef int i
         for i in range(self.output_count):
+            if outputs[i] == NULL:
+                continue
             size = self.outputs[i].width * element_size(self.outputs[i].dtype)
             memset(<uint8_t*>outputs[i] + row * size, 0, size)
 
@@ -336,7 +373,11 @@ cdef class FeaturePlan:
 
     def transform(self, columns, list failures=None):
         """See feature_plan.pyi."""
-        return self.run_lent(self.borrow(columns), failures)
+        return self.run_lent(self.borrow(columns), failures, False)
+
+    def transform_sparse(self, columns, list failures=None):
+        """See feature_plan.pyi."""
+        return self.run_lent(self.borrow(columns), failures, True)
 
     def evaluate(self):
         """See feature_plan.pyi."""
@@ -402,12 +443,22 @@ cdef class FeaturePlan:
                     pass
         return array.reshape(len(room), *self.output_specs[output].shape[1:])
 
-    cdef list run_lent(self, LentColumns columns, list failures):
-        cdef list rooms = [self.room_of_output(i, columns.rows) for i in range(self.output_count)]
+    cdef object room_of_ends(self, int64_t rows):
+        cdef numpy.npy_intp[1] shape
+        shape[0] = rows + 1
+        return numpy.PyArray_ZEROS(1, shape, numpy.NPY_INT64, 0)
+
+    cdef list run_lent(self, LentColumns columns, list failures, bint is_sparse):
+        cdef list rooms = [
+            self.room_of_ends(columns.rows) if is_sparse and self.outputs[i].dtype != DT_BYTES
+            else self.room_of_output(i, columns.rows)
+            for i in range(self.output_count)
+        ]
         cdef Arena made
         cdef void* few[FEW_OUTPUTS]
         cdef RowError[FEW_ROWS] few_errors
         cdef void** outputs = few
+        cdef SparseRows* sparse = NULL
         cdef RowError* errors = few_errors
         cdef int i
         arena_open(&made, SIZE_MAX)
@@ -416,20 +467,45 @@ cdef class FeaturePlan:
                 outputs = <void**>malloc(self.output_count * sizeof(void*))
             if columns.rows > FEW_ROWS:
                 errors = <RowError*>malloc(columns.rows * sizeof(RowError))
-            if outputs == NULL or errors == NULL:
+            if is_sparse:
+                sparse = <SparseRows*>calloc(self.output_count, sizeof(SparseRows))
+            if outputs == NULL or errors == NULL or is_sparse and sparse == NULL:
                 raise MemoryError
             for i in range(self.output_count):
                 outputs[i] = numpy.PyArray_DATA(rooms[i])
+                if is_sparse and self.outputs[i].dtype != DT_BYTES:
+                    sparse[i].itemsize = element_size(self.outputs[i].dtype)
+                    sparse[i].ends = <int64_t*>outputs[i]
+                    outputs[i] = NULL
             # With the GIL: objects of a caller's array must not be swapped under the loop.
-            if self.run(columns.columns, columns.rows, outputs, errors, &made):
+            if self.run_into(columns.columns, columns.rows, outputs, sparse, errors, &made):
                 self.tell_failures(columns, errors, failures)
+            if is_sparse:
+                return [self.sparse_arrays(i, room, &sparse[i]) for i, room in enumerate(rooms)]
             return [self.array_in_room(i, room) for i, room in enumerate(rooms)] if self.gives_texts else rooms
         finally:
             arena_free(&made)
+            if sparse != NULL:
+                for i in range(self.output_count):
+                    free_sparse_rows(&sparse[i])
+                free(sparse)
             if outputs != few:
                 free(outputs)
             if errors != few_errors:
                 free(errors)
+
+    cdef object sparse_arrays(self, int output, object room, const SparseRows* rows):
+        cdef numpy.npy_intp count = rows.count
+        cdef object values, elements
+        if self.outputs[output].dtype == DT_BYTES:
+            return self.array_in_room(output, room)
+        values = numpy.PyArray_SimpleNew(1, &count, type_of_array(self.outputs[output].dtype))
+        elements = numpy.PyArray_SimpleNew(1, &count, numpy.NPY_INT32)
+        if count:
+            memcpy(numpy.PyArray_DATA(values), rows.values, count * rows.itemsize)
+            memcpy(numpy.PyArray_DATA(elements), rows.elements, count * sizeof(int32_t))
+        # scipy wants both kinds of places alike, and would go through them all to find out whether these fit.
+        return values, elements, numpy.PyArray_Cast(room, numpy.NPY_INT32) if count <= INT32_MAX else room
 
     cdef int tell_failures(self, LentColumns columns, const RowError* errors, list failures) except -1:
         cdef int64_t row

@@ -63,6 +63,9 @@ A plan is a scikit-learn transformer (1.4 and later: pipelines, `ColumnTransform
 nothing. A pickle of it, as joblib sends it to processes, holds the page and its vocabularies as data, never code, and
 is compiled where it is loaded.
 
+`plan.set_output(transform="sparse")` makes `transform` give `scipy.sparse.csr_matrix`, for training on wide one-hots
+or terms: zeros are never written. `"pandas"` and `"polars"` give frames. A gateway always gives graphs dense tensors.
+
 Memory that holds rows already is not copied: numpy's arrays, and Arrow's arrays of numbers without gaps (from
 pyarrow, polars or pandas, through Arrow's C interface; texts stay where they lie in any case). Taken are numpy arrays
 of numbers, `datetime64`, texts and objects, masked arrays, lists, `array.array`, pandas' nullable, categorical and

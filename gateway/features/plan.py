@@ -99,18 +99,28 @@ class Plan(TransformerApi):
         ``data`` is a DataFrame of pandas or polars, an Arrow table or record batch, or a mapping of column names to
         arrays (of numpy, pandas, Arrow) or lists of shape [rows] or [rows, 1]; further columns are ignored. What is
         rows in memory already is not copied. FeatureInputInvalid names the first row that fails, its column and value.
-        ``set_output`` makes a DataFrame of the one array.
+        ``set_output`` makes a DataFrame of the one array, or a sparse matrix of each that holds numbers.
         """
         is_mapping = type(data) is dict
         columns = data if is_mapping else self._columns_of(data)
+        run = self._sparse if self._container == "sparse" else self.compiled.transform
         try:
-            results = self.compiled.transform(columns)
+            results = run(columns)
         except UnplainColumn:
-            results = self.compiled.transform(self._plain(columns))
+            results = run(self._plain(columns))
         if len(results) == 1:
             # No data that scikit-learn knows: only what was asked of this plan makes a frame of it.
             return results[0] if is_mapping and self._container is None else self._contained(results[0], data)
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
+
+    def _sparse(self, columns: Mapping[str, Any]) -> list[Any]:
+        from scipy.sparse import csr_matrix  # noqa: PLC0415 - who asks for its matrices has it
+
+        results = zip(self.outputs, self.compiled.transform_sparse(columns), strict=True)
+        return [
+            csr_matrix(result, (len(result[2]) - 1, spec.row_elements())) if isinstance(result, tuple) else result
+            for spec, result in results
+        ]
 
     def _columns_of(self, table: Table) -> dict[str, Any]:
         if isinstance(table, Mapping):

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from gateway.core.errors import FeatureInputInvalid
 
-Container = Literal["default", "pandas", "polars"]
-_CONTAINERS = ("default", "pandas", "polars")
+Container = Literal["default", "pandas", "polars", "sparse"]
+_CONTAINERS = ("default", "pandas", "polars", "sparse")
 
 
 class TransformerApi(ABC):
@@ -73,7 +73,10 @@ class TransformerApi(ABC):
         return self
 
     def set_output(self, *, transform: Container | None = None) -> Self:
-        """What ``transform`` gives: "default" (an array), "pandas" or "polars"; None leaves it as it is."""
+        """What ``transform`` gives: "default" (an array), "pandas", "polars" or "sparse" (``scipy.sparse.csr_matrix``).
+
+        None leaves it as it is.
+        """
         if transform is not None and transform not in _CONTAINERS:
             raise ValueError(f"transform must be one of {', '.join(_CONTAINERS)}, not {transform!r}")
         self._container = transform or self._container
@@ -82,7 +85,7 @@ class TransformerApi(ABC):
     def _contained(self, result: npt.NDArray[Any], data: Any) -> Any:
         """``result`` as the container that is asked for, with the index of ``data`` where both have one."""
         container = self._container or _global_container()
-        if container == "default":
+        if container in ("default", "sparse"):
             return result
         names = self.get_feature_names_out()
         if container == "pandas":

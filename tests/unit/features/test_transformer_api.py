@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from gateway.config.features import parse_features
@@ -102,8 +103,46 @@ def test_a_frame_is_given_where_it_was_asked_for(plan, frame):
     assert isinstance(plan.transform(few), np.ndarray)  # the clone's output is its own
     assert plan.set_output(transform="pandas").set_output().transform({"distance": [1.0], "carrier": ["AA"]}).size == 3
     assert isinstance(plan.set_output(transform="default").transform(few), np.ndarray)
-    with pytest.raises(ValueError, match="transform must be one of default, pandas, polars, not 'numpy'"):
+    with pytest.raises(ValueError, match="transform must be one of default, pandas, polars, sparse, not 'numpy'"):
         plan.set_output(transform="numpy")
+
+
+def test_a_sparse_matrix_is_given_where_it_was_asked_for(plan, frame):
+    sparse = clone(plan).set_output(transform="sparse")
+    for data in (frame, frame[:0], {"distance": np.array([2.0, 6.0]), "carrier": ["AA", "DL"]}):
+        matrix = sparse.transform(data)
+        assert isinstance(matrix, csr_matrix)
+        assert matrix.dtype == np.float32
+        np.testing.assert_array_equal(matrix.toarray(), plan.transform(data))
+    assert matrix.nnz == 2  # a scaled 0 and an unseen carrier are not there
+    assert isinstance(pickle.loads(pickle.dumps(sparse)).transform(frame), csr_matrix)
+    scaled = make_pipeline(sparse, MaxAbsScaler()).fit_transform(frame)
+    np.testing.assert_allclose(scaled.toarray(), MaxAbsScaler().fit_transform(plan.transform(frame)), rtol=1e-6)
+
+
+def test_each_output_of_numbers_is_a_sparse_matrix_and_one_of_texts_an_array():
+    outputs = {
+        "ids": {"dtype": "int64", "features": ["c", "c"]},
+        "words": {"dtype": "string", "features": ["s"]},
+        "wide": {"dtype": "float64", "features": [{"column": "s", "steps": [{"hash": {"buckets": 1 << 18}}]}]},
+    }
+    plan = Plan.from_spec(parse_features({"columns": {"c": "int", "s": "string"}, "outputs": outputs}))
+    columns = {"c": [0, 2**60 + 1] * 100, "s": ["one", ""] * 100}
+    found = plan.set_output(transform="sparse").transform(columns)
+    assert found["ids"].toarray().tolist() == [[0, 0], [2**60 + 1] * 2] * 100
+    assert found["words"].tolist() == [["one"], [""]] * 100
+    assert found["wide"].shape == (200, 1 << 18)
+    assert abs(found["wide"]).sum(axis=1).ravel().tolist() == [[1, 0] * 100]
+
+
+def test_a_row_that_fails_fails_a_sparse_transform():
+    page = {
+        "columns": {"c": "string"},
+        "outputs": {"x": {"features": [{"column": "c", "steps": [{"one_hot": {"categories": ["AA"]}}]}]}},
+    }
+    sparse = Plan.from_spec(parse_features(page)).set_output(transform="sparse")
+    with pytest.raises(FeatureInputInvalid, match="row 1: column 'c'"):
+        sparse.transform({"c": ["AA", "DL"]})
 
 
 def test_the_output_that_scikit_learn_is_configured_for_is_followed(plan, frame):
