@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from gateway._fast.record_ring import RingReader
+from gateway._fast.shadow_feed import Candidate, ShadowFeed
 from gateway.config.features import parse_features
 from gateway.core.errors import FeatureInputInvalid, TensorMismatch
 from tests.e2e import models
@@ -132,3 +134,36 @@ def test_text_that_is_no_utf8_fails_its_request_alone(worker_of):
     with pytest.raises(FeatureInputInvalid, match="row 1: column 'second': expected text in UTF-8"):
         outputs_of(bad)
     assert outputs_of(good)["y"].tolist() == [[b"C", b"z"]]
+
+
+# The record, and what reads it.
+
+
+def test_a_candidate_is_fed_lists_of_unlike_lengths_from_the_record(tmp_path, worker_of):
+    worker = worker_of("FP32", ["n", 4], TAGS)
+    sent = [
+        {"tags": texts([["a", "é", ""], ["", "", "b"]]), "price": np.array([1.0, 2.0])},
+        {"tags": texts([["b"]]), "price": np.array([3.0])},
+        {"price": np.array([4.0])},
+        {"tags": np.empty((1, 0), object), "price": np.array([5.0])},
+    ]
+    worker.answers([request("m", **inputs) for inputs in sent])
+    (tmp_path / "scorer").mkdir()
+    scorer = SmallWorker(
+        tmp_path / "scorer", worker.models, m={"features": parse_features(TAGS).model_dump(mode="json")}
+    )
+    feed = ShadowFeed(scorer.pipeline, RingReader(worker.ring.path, 1, start="oldest"))
+    feed.adopt({"m": [Candidate(scorer.version("m"), 100)]})
+    while feed.take(1 << 16):
+        scorer.run()
+    scorer.run()
+    assert feed.without_inputs == feed.damaged == 0
+    runs = scorer.frames()
+    assert [run.fields["status"] for run in runs] == [0] * 4
+    got = [np.frombuffer(run.outputs[0].data, F32).reshape(-1, 4).tolist() for run in runs]
+    assert sorted(got, key=lambda rows: rows[0][3]) == [
+        [[1, 0, 1, 1], [0, 1, 0, 2]],
+        [[0, 1, 0, 3]],
+        [[0, 0, 0, 4]],
+        [[0, 0, 0, 5]],
+    ]
