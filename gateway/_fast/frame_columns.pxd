@@ -167,7 +167,6 @@ cdef class FrameSorter:
     ) noexcept nogil
     cdef void meet_again(self, const FrameHeader* header, size_t* offset) noexcept nogil
     cdef int add_rows(self, Route* route, const ExchangeFrame* frame) noexcept nogil
-    cdef bint is_full(self, Route* route) noexcept nogil
     cdef Route* find_route(self, uint64_t schema_id, int64_t day) noexcept nogil
     cdef bint take_rare(self, const FrameHeader* header) except -1
     cdef int tell(self, const FrameHeader* header) except -1

@@ -102,6 +102,6 @@ class FrameSorter:
     def feed(self, data: Buffer, start: int = 0) -> int:
         """Sort the frames of ``data`` from byte ``start`` on; returns where it stopped.
 
-        It stops before the end at a frame that is cut off or damaged, and where some columns have reached their limit
-        (``full`` says which; take them and feed the rest, which may begin with the frame whose other rows are left).
+        It stops before the end at a frame that is cut off or damaged, and at one whose rows do not all fit into their
+        columns (``full`` says which; take them and feed the rest, which begins with that frame).
         """

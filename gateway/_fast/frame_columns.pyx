@@ -32,8 +32,6 @@ cdef enum:
     ELEMENT_TEXT = 20            # what JSON puts around a text, its comma and the words of base64 included
     MEMBER_TEXT = 8              # what it puts around a tensor: quotes, colon, brackets, comma
     DIGEST_BYTES = FINGERPRINT_BYTES + 8
-    COLUMNS_FULL = 1
-    ROWS_LEFT = 2
 
 cdef int STATUS_COUNT = len(GRPC_CODES)
 cdef int ROLE_COUNT = len(ROLES)
@@ -979,8 +977,8 @@ cdef class FrameSorter:
     def feed(self, const uint8_t[::1] data, size_t start=0):
         """Sort the frames of ``data`` from byte ``start`` on; returns where it stopped.
 
-        It stops before the end at a frame that is cut off or damaged, and where some columns have reached their limit
-        (``full`` says which; take them and feed the rest, which may begin with the frame whose other rows are left).
+        It stops before the end at a frame that is cut off or damaged, and at one whose rows do not all fit into their
+        columns (``full`` says which; take them and feed the rest, which begins with that frame).
         Damage raises nothing here: who fed knows what comes next.
         """
         cdef const uint8_t* at = &data[0] if data.shape[0] else NULL
@@ -1029,9 +1027,8 @@ cdef class FrameSorter:
             fault = self.add_rows(route, &frame)
             if fault < 0:
                 return fault
-            if fault == ROWS_LEFT:
-                self.meet_again(header, offset)
             if fault > 0:
+                self.meet_again(header, offset)
                 return 0
         return 0
 
@@ -1041,11 +1038,10 @@ cdef class FrameSorter:
         self.next_seq = header.seq
 
     cdef int add_rows(self, Route* route, const ExchangeFrame* frame) noexcept nogil:
-        # COLUMNS_FULL: with it. ROWS_LEFT: `begun` of its rows are in these columns or in what was taken from them.
+        # 1: the columns are full, and `begun` of its rows in them or in what was taken from them.
         cdef int64_t rows = (<FrameColumns>route.columns).add(
             frame, <RecordSchema>route.schema, route.schema_index, self.begun, &self.limits
         )
-        cdef bint done
         if rows == -2:
             return -2
         if rows < 0:
@@ -1054,20 +1050,13 @@ cdef class FrameSorter:
             return 0
         self.rows += rows
         self.begun += rows
-        done = self.begun == <int64_t>frame.body.rows
-        if done:
-            self.begun = 0
-            self.exchanges += 1
-            if not self.is_full(route):
-                return 0
-        with gil:
-            self.full = <FrameColumns>route.columns
-        return COLUMNS_FULL if done else ROWS_LEFT
-
-    cdef bint is_full(self, Route* route) noexcept nogil:
-        if (<FrameColumns>route.columns).rows >= self.limits.rows:
-            return True
-        return (<FrameColumns>route.columns).size() >= self.limits.bytes
+        if self.begun < <int64_t>frame.body.rows:
+            with gil:
+                self.full = <FrameColumns>route.columns
+            return 1
+        self.exchanges += 1
+        self.begun = 0
+        return 0
 
     cdef Route* find_route(self, uint64_t schema_id, int64_t day) noexcept nogil:
         cdef Route* route
