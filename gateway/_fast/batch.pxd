@@ -39,7 +39,7 @@ cdef class Batch:
     cdef void note_pieces(self, Span* pieces) noexcept
     cdef size_t texts_in_lists(self) except? 0
     cdef uint8_t* split_lists(self, int column, uint8_t* room) except NULL
-    cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1
+    cdef size_t lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except? 0
     cdef int fail_rows(self, const Column* columns, const RowError* errors) except -1
     cdef int scatter(self, list arrays) except -1
     cdef int scatter_strings(self, int output, array) except -1

@@ -296,6 +296,7 @@ cdef class Batch:
         cdef void** outputs
         cdef Span* pieces
         cdef Arena made
+        cdef size_t size
         cdef int i
         cdef dict feeds = {}
         cdef uint8_t* scratch = <uint8_t*>malloc(columns_size(plan, rows, count) + self.texts_in_lists() * sizeof(Span))
@@ -307,13 +308,13 @@ cdef class Batch:
             outputs = <void**>(columns + plan.column_count)
             pieces = <Span*>(outputs + plan.output_count)
             errors = <RowError*>(pieces + count * plan.column_count)
-            self.lay_out_columns(columns, pieces, <uint8_t*>(errors + rows))
+            size = self.lay_out_columns(columns, pieces, <uint8_t*>(errors + rows))
             for i in range(plan.output_count):
                 array = plan.room_of_output(i, rows)
                 outputs[i] = bytes_of(array)
                 self.input_bytes += <size_t>array.nbytes
                 feeds[plan.output_specs[i].name] = array
-            if rows * plan.column_count > GIL_TEXTS:
+            if rows * plan.column_count > GIL_TEXTS or size > GIL_BYTES:
                 with nogil:
                     failed = plan.run(columns, rows, outputs, errors, &made)
             else:
@@ -329,12 +330,13 @@ cdef class Batch:
             free(scratch)
         return feeds
 
-    cdef int lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except -1:
-        # Each column over all rows: numbers packed at any alignment, texts as spans into the requests.
+    cdef size_t lay_out_columns(self, Column* columns, Span* pieces, uint8_t* room) except? 0:
+        # Each column over all rows: numbers packed at any alignment, texts as spans into the requests. Bytes of them.
         cdef Exchange first = <Exchange>self.exchanges[0]
         cdef Py_ssize_t count = len(self.exchanges)
         cdef TensorView* view
         cdef size_t size
+        cdef size_t total = 0
         cdef int c
         self.note_pieces(pieces)
         for c in range(self.version.plan.column_count):
@@ -346,6 +348,7 @@ cdef class Batch:
             view = &first.inputs[first.input_of_spec[c]]
             columns[c].dtype = view.dtype
             size = bytes_together(pieces + c * count, count)
+            total += size
             if self.version.plan.columns[c].type == COLUMN_STRINGS and view.dtype == DT_BYTES:
                 columns[c].strings = <Span*>room
                 room = self.split_lists(c, room)
@@ -366,7 +369,7 @@ cdef class Batch:
                 else:
                     join(pieces + c * count, count, room)
                 room += (size + 7) & ~(<size_t>7)
-        return 0
+        return total
 
     cdef size_t texts_in_lists(self) except? 0:
         # Of all columns of lists, padding included.

@@ -28,6 +28,13 @@ from gateway.features.to_onnx.merge import merged, read_model
 app = typer.Typer(no_args_is_help=True)
 
 Page = Annotated[Path, typer.Argument(metavar="FILE", help="A features.yaml.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the graph's input that the features fill; default: the only one of model.onnx beside the plan, "
+        "else `input`."
+    ),
+]
 Model = Annotated[Path | None, typer.Option(help="The graph to check against; default: model.onnx beside the file.")]
 
 
@@ -37,11 +44,11 @@ Model = Annotated[Path | None, typer.Option(help="The graph to check against; de
 def import_pipeline(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A fitted pipeline, as joblib or pickle saved it.")],
     out: Annotated[Path, typer.Option(help="Where to write the plan; long vocabularies go beside it.")],
-    output: Annotated[str, typer.Option(help="Name of the graph's input that the features fill.")] = "input",
+    output: Output = None,
     dtype: Annotated[str, typer.Option(help="float32, float64 or int64.")] = "float32",
 ) -> None:
     """Write the plan of a fitted ColumnTransformer or Pipeline. Loading FILE runs code in it: only your own files."""
-    imported = from_sklearn(_load_estimator(file), output=output, dtype=dtype, source=str(file))
+    imported = from_sklearn(_load_estimator(file), output=output or _only_input(out), dtype=dtype, source=str(file))
     with _writing(out):
         imported.write(out)
     plan = load_plan(out)
@@ -77,7 +84,7 @@ def _load_estimator(file: Path) -> Any:
 def draft_page(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet, with a row for each of training.")],
     out: Annotated[Path, typer.Option(help="Where to write the plan; long vocabularies go beside it.")],
-    output: Annotated[str, typer.Option(help="Name of the graph's input that the features fill.")] = "input",
+    output: Output = None,
     scale: Annotated[bool, typer.Option(help="Bring numbers to mean 0 and variance 1.")] = False,
     leave_out: Annotated[
         list[str] | None,
@@ -86,7 +93,9 @@ def draft_page(
 ) -> None:
     """Draft a plan from rows: types inferred, and beside each column a comment with what was decided and why."""
     with progress_bar("reading") as progress:
-        drafted = draft(file, output=output, scale=scale, leave_out=leave_out or (), progress=progress)
+        drafted = draft(
+            file, output=output or _only_input(out), scale=scale, leave_out=leave_out or (), progress=progress
+        )
     with _writing(out):
         drafted.write(out)
     plan = load_plan(out)
@@ -164,6 +173,12 @@ def _problems(file: Path, model: Path | None) -> list[Problem]:
     except ConfigurationError as error:
         return list(error.problems)
     return []
+
+
+def _only_input(page: Path) -> str:
+    """Of the graph beside the page, if there is one; else the name that a page has for it."""
+    inputs = _graph_inputs(page, None) or ()
+    return inputs[0].name if len(inputs) == 1 else "input"
 
 
 def _graph_inputs(file: Path, model: Path | None) -> list[TensorSpec] | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from gateway._fast.feature_program import LONGEST_LIST, Failure
 from gateway._fast.unicode_text import TEXT_LIMIT
@@ -230,7 +231,10 @@ def test_lists_of_a_block_that_are_too_large_together_are_computed_row_by_row():
         "outputs": {"x": {"features": [{"column": f"c{i}", "steps": steps} for i in range(16)]}},
     }
     texts = ["a|" * LONGEST_LIST] * 63 + ["a|b", "a|b|c"]
-    (result,) = compile_plan(parse_features(page), Path()).transform({f"c{i}": texts for i in range(16)})
+    plan, columns = compile_plan(parse_features(page), Path()), {f"c{i}": texts for i in range(16)}
+    (result,) = plan.transform(columns)
+    ((values, elements, ends),) = plan.transform_sparse(columns)
+    assert np.array_equal(csr_matrix((values, elements, ends), shape=result.shape).toarray(), result)
     assert result.reshape(65, 16, 2).sum(axis=2).tolist() == [[LONGEST_LIST] * 16] * 63 + [[2] * 16, [3] * 16]
 
 

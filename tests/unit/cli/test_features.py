@@ -153,16 +153,21 @@ def test_check_of_a_sound_page_says_so(page):
     assert run("check", page, "--json").stdout == "[]\n"
 
 
-def test_check_reads_the_graph_beside_the_page(page):
+def write_identity(folder, width):
+    """``model.onnx``: y = x, float32 [rows, width]."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["x"], ["y"])],
         "g",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", 7])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", 7])],
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", width])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", width])],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, page.parent / "model.onnx")
+    onnx.save(model, folder / "model.onnx")
+
+
+def test_check_reads_the_graph_beside_the_page(page):
+    write_identity(page.parent, 7)
     result = run("check", page)
     assert result.exit_code == 1
     assert "give 8 elements" in " ".join(result.stdout.split())
@@ -238,6 +243,17 @@ def test_from_dataframe_leaves_the_target_out_and_makes_the_folder(frame, tmp_pa
     result = run("from-dataframe", tmp_path / "rows.csv", "--out", out, "--leave-out", "prize")
     assert isinstance(result.exception, FeatureInputInvalid)
     assert "rows.csv has no column prize; it has " in str(result.exception)
+
+
+def test_pages_that_are_made_fill_the_only_input_of_the_graph_beside_them(frame, tmp_path):
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    joblib.dump(StandardScaler().fit(frame[["distance"]]), tmp_path / "pipeline.joblib")
+    write_identity(tmp_path, 4)
+    out = tmp_path / "features.yaml"
+    assert "-> x FP32[-1, 4]" in run("from-dataframe", tmp_path / "rows.csv", "--out", out).stderr
+    assert run("check", out).exit_code == 0
+    assert "-> x FP32[-1, 1]" in run("from-sklearn", tmp_path / "pipeline.joblib", "--out", out).stderr
+    assert "-> z FP32[-1, 1]" in run("from-sklearn", tmp_path / "pipeline.joblib", "--out", out, "--output", "z").stderr
 
 
 def test_file_that_cannot_be_written_is_told(page, tmp_path):
