@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx")
@@ -112,6 +112,8 @@ def test_the_graph_gives_what_the_plan_gives(case):
     try:
         model = to_onnx(page_of(spec), Path())
     except ConfigurationError as error:
+        # A made constant may be one that its step or its output refuses, which is told at load.
+        assume(all("change the constant" not in problem.message for problem in error.problems))
         for problem in error.problems:
             step = re.search(r": (`(\w+)`|a vectorizer|a list of texts) has no exact form", problem.message)
             assert step[1] in ("a vectorizer", "a list of texts") or step[2] in CATALOGUE
