@@ -13,7 +13,7 @@ from gateway._fast.lent_columns import UnplainColumn, arrow_table
 from gateway.core.errors import FeatureInputInvalid
 from gateway.core.tensors import TensorSpec
 from gateway.features.compiler import compile_page
-from gateway.features.plain_columns import lent_series, lists_of_table, plain_column
+from gateway.features.plain_columns import column_of_frame, lent_values, lists_of_table, plain_column
 from gateway.features.plan_source import PlanSource
 from gateway.features.program import Kind
 from gateway.features.transformer_api import Container, TransformerApi
@@ -125,9 +125,9 @@ class Plan(TransformerApi):
     def _columns_of(self, table: Table) -> dict[str, Any]:
         if isinstance(table, Mapping):
             return {name: table[name] for name in self.column_names() if name in table}
-        if hasattr(table, "iloc"):
+        if hasattr(table, "iloc") and hasattr(table, "columns"):
             present = table.columns
-            return {name: self._lent_series(name, table) for name in self.column_names() if name in present}
+            return {name: self._lent_column(name, table) for name in self.column_names() if name in present}
         if hasattr(table, "__arrow_c_stream__") or hasattr(table, "__arrow_c_array__"):
             columns = arrow_table(table)
             lists = {name: lists_of_table(name, table) for name in self._list_columns if name in columns}
@@ -137,8 +137,8 @@ class Plan(TransformerApi):
             f"{type(table).__name__}"
         )
 
-    def _lent_series(self, name: str, frame: Any) -> Any:
-        return frame[name].to_numpy() if name in self._list_columns else lent_series(name, frame[name])
+    def _lent_column(self, name: str, frame: Any) -> Any:
+        return frame[name].to_numpy() if name in self._list_columns else lent_values(column_of_frame(name, frame))
 
     def _plain(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         return {

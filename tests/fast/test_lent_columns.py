@@ -259,6 +259,24 @@ def test_a_frame_with_one_name_twice_is_refused():
         PLANS["float"].transform(frame)
 
 
+class FrameOfItsOwn(pd.DataFrame):
+    """A frame that has not pandas' inner ways."""
+
+    _get_column_array = None
+
+
+def test_a_frame_is_read_through_its_series_where_its_blocks_cannot_be_reached():
+    whole = pd.DataFrame({"c": pd.Series([1.5, None], dtype="Float64"), "other": ["a", "b"]})
+    np.testing.assert_array_equal(PLANS["float"].transform(FrameOfItsOwn(whole)), PLANS["float"].transform(whole))
+    with pytest.raises(FeatureInputInvalid, match="column 'c': the frame has several columns of that name"):
+        PLANS["float"].transform(FrameOfItsOwn([[1.0, 2.0]], columns=["c", "c"]))
+
+
+def test_a_series_is_no_table():
+    with pytest.raises(FeatureInputInvalid, match="a table of named columns is expected, but Series is one column"):
+        PLANS["float"].transform(pd.Series([1.0], name="c"))
+
+
 def test_more_columns_than_the_stack_holds_are_taken():
     names = [f"c{i}" for i in range(100)]
     page = {"columns": dict.fromkeys(names, "float"), "outputs": {"x": {"features": names}}}
