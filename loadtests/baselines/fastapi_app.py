@@ -65,7 +65,10 @@ def _json(content: dict[str, Any], *, status: int = 200) -> Response:
 async def serve(path: str, port: int) -> None:
     """Serve until the process is stopped; prints the port once it listens."""
     listener = socket.create_server(("127.0.0.1", port))
-    config = uvicorn.Config(application(path), http="httptools", access_log=False, log_level="warning")
+    # It waits for its turns longer than the 5 s after which uvicorn would close the load's connections.
+    config = uvicorn.Config(
+        application(path), http="httptools", access_log=False, log_level="warning", timeout_keep_alive=600
+    )
     print(f"listening {listener.getsockname()[1]}", flush=True)
     await uvicorn.Server(config).serve(sockets=[listener])
 
