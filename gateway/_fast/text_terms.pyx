@@ -3,7 +3,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport fabs, log, sqrt
 from libc.stdlib cimport free, realloc
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 import numpy
 
@@ -179,7 +179,10 @@ cdef int prepare(const Analysis* analysis, const Span* text, TermScratch* scratc
         return TEXT_NOT_UTF8
     status = make_room(<void**>&scratch.prepared, &scratch.prepared_room, size + 1, 1)
     if status == TEXT_OK:
-        write_mapped(analysis.characters, text, scratch.prepared)
+        if changes:
+            write_mapped(analysis.characters, text, scratch.prepared)
+        else:
+            memcpy(scratch.prepared, text.at, text.n)
         n[0] = size
     return status
 

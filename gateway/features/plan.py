@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 #: A DataFrame, what Arrow's C interface takes for a table, or a mapping of column names to arrays or sequences.
 Table = Any
 Array = npt.NDArray[Any]
+#: (data, indices, indptr) of a matrix of compressed sparse rows.
+SparseArrays = tuple[Array, Array, Array]
+
+#: Up to so many rows, making a matrix costs more than its rows do.
+FEW_ROWS = 256
 
 
 class Plan(TransformerApi):
@@ -114,11 +121,9 @@ class Plan(TransformerApi):
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
     def _sparse(self, columns: Mapping[str, Any]) -> list[Any]:
-        from scipy.sparse import csr_matrix  # noqa: PLC0415 - who asks for its matrices has it
-
         results = zip(self.outputs, self.compiled.transform_sparse(columns), strict=True)
         return [
-            csr_matrix(result, (len(result[2]) - 1, spec.row_elements())) if isinstance(result, tuple) else result
+            _sparse_matrix(result, spec.row_elements()) if isinstance(result, tuple) else result
             for spec, result in results
         ]
 
@@ -163,3 +168,22 @@ class Plan(TransformerApi):
 def _restored(page: str, vocabularies: dict[str, bytes], container: Container | None) -> Plan:
     # What a pickle calls: the page is read and compiled as any other.
     return Plan.from_source(PlanSource.of_json(page, vocabularies)).set_output(transform=container)
+
+
+def _sparse_matrix(arrays: SparseArrays, width: int) -> Any:
+    rows = len(arrays[2]) - 1
+    if rows > FEW_ROWS:
+        from scipy.sparse import csr_matrix  # noqa: PLC0415 - who asks for its matrices has it
+
+        return csr_matrix(arrays, (rows, width))
+    # csr_matrix looks at its arrays for 10 µs, most of what a short text takes. The loop has made them as they must be.
+    matrix = copy(_empty_matrix(rows, width))
+    matrix.data, matrix.indices, matrix.indptr = arrays
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def _empty_matrix(rows: int, width: int) -> Any:
+    from scipy.sparse import csr_matrix  # noqa: PLC0415 - as above
+
+    return csr_matrix((rows, width))

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from gateway.config.features import parse_features
 from gateway.core.errors import ConfigurationError, FeatureInputInvalid
 from gateway.features import Plan
+from gateway.features.plan import FEW_ROWS
 
 PAGE = {
     "columns": {"distance": "float", "carrier": "string"},
@@ -118,6 +119,22 @@ def test_a_sparse_matrix_is_given_where_it_was_asked_for(plan, frame):
     assert isinstance(pickle.loads(pickle.dumps(sparse)).transform(frame), csr_matrix)
     scaled = make_pipeline(sparse, MaxAbsScaler()).fit_transform(frame)
     np.testing.assert_allclose(scaled.toarray(), MaxAbsScaler().fit_transform(plan.transform(frame)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1])
+def test_a_sparse_matrix_is_as_scipy_makes_it_and_nobody_elses(plan, rows):
+    distances = np.arange(rows) % 3 + 1.0
+    sparse = clone(plan).set_output(transform="sparse")
+    first = sparse.transform({"distance": distances, "carrier": ["AA"] * rows})
+    dense = first.toarray()
+    second = sparse.transform({"distance": distances + 10, "carrier": ["DL"] * rows})
+    np.testing.assert_array_equal(first.toarray(), dense)
+    first.check_format(full_check=True)
+    assert first.shape == second.shape == dense.shape
+    assert (first.has_canonical_format, first.indices.dtype) == (True, csr_matrix(dense).indices.dtype)
+    assert (second - first).toarray().any()
+    second.data[:] = 0
+    np.testing.assert_array_equal(first.toarray(), dense)
 
 
 def test_each_output_of_numbers_is_a_sparse_matrix_and_one_of_texts_an_array():
