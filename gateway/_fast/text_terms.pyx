@@ -181,7 +181,7 @@ cdef int prepare(const Analysis* analysis, const Span* text, TermScratch* scratc
     if status == TEXT_OK:
         if changes:
             write_mapped(analysis.characters, text, scratch.prepared)
-        else:
+        elif text.n:                             # an empty text may have no memory
             memcpy(scratch.prepared, text.at, text.n)
         n[0] = size
     return status
