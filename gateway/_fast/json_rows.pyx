@@ -597,15 +597,10 @@ cdef ScalarResult read_otherwise(Reader* reader, Exchange exchange, Rows* rows, 
     """A value that is not of the column's datatype as it stands, but may be one of its published type."""
     cdef uint8_t c = peek(reader)
     cdef const uint8_t* token = reader.at
-    cdef uint8_t truth
     if c == c'"' or c == c'[' or c == c'{':
         return SCALAR_TYPE
     if c == c't' or c == c'f':
-        if column.published != DT_BOOL:
-            return SCALAR_TYPE
-        read_scalar(reader, DT_BOOL, &truth)             # of bools that are FP64 already
-        (<double*>(column.data + column.size))[0] = <double>truth
-        return SCALAR_OK
+        return read_truth(reader, rows, column)
     if not rows.named_columns or (column.dtype != DT_INT64 and column.dtype != DT_BOOL):
         return read_whole(reader, column.dtype, column.data + column.size)
     if c == c'n' or c == c'N':
@@ -621,6 +616,20 @@ cdef ScalarResult read_otherwise(Reader* reader, Exchange exchange, Rows* rows, 
     if widen(reader, exchange, column) < 0:
         return SCALAR_SYNTAX
     return read_scalar(reader, DT_FP64, column.data + column.size)
+
+
+cdef ScalarResult read_truth(Reader* reader, Rows* rows, Column* column) noexcept nogil:
+    """true or false among numbers: 1 or 0 in a plan's column, as numpy has them; no element of a model's own input."""
+    cdef uint8_t truth = 0
+    cdef ScalarResult result
+    if not rows.named_columns or (column.dtype != DT_INT64 and column.dtype != DT_FP64):
+        return SCALAR_TYPE
+    result = read_scalar(reader, DT_BOOL, &truth)
+    if column.dtype == DT_INT64:
+        (<int64_t*>(column.data + column.size))[0] = truth
+    else:
+        (<double*>(column.data + column.size))[0] = truth
+    return result
 
 
 cdef ScalarResult read_missing_integer(Reader* reader, int64_t* to) noexcept nogil:

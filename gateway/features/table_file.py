@@ -58,15 +58,15 @@ def _csv(path: Path, types: Mapping[str, str], progress: Progress) -> Iterator[A
     from pyarrow import csv  # noqa: PLC0415
 
     with path.open("rb") as file:
-        header = csv.open_csv(file, read_options=csv.ReadOptions(block_size=1 << 20)).schema.names
-    wanted = [name for name in types if name in header]
+        found = csv.open_csv(file, read_options=csv.ReadOptions(block_size=1 << 20)).schema
+    wanted = [name for name in types if name in found.names]
     size = path.stat().st_size or 1
     with path.open("rb") as file:
         reader = csv.open_csv(
             file,
             read_options=csv.ReadOptions(block_size=4 << 20),
             convert_options=csv.ConvertOptions(
-                column_types={name: _arrow_type(types[name]) for name in wanted if types[name]},
+                column_types={name: _arrow_type(types[name], found.field(name).type) for name in wanted if types[name]},
                 include_columns=wanted,
                 null_values=MISSING_FIELDS,
                 strings_can_be_null=False,
@@ -77,9 +77,11 @@ def _csv(path: Path, types: Mapping[str, str], progress: Progress) -> Iterator[A
             progress(min(1.0, file.tell() / size))
 
 
-def _arrow_type(type_: str) -> Any:
+def _arrow_type(type_: str, found: Any) -> Any:
     import pyarrow as pa  # noqa: PLC0415
 
+    if type_ in ("float", "int") and pa.types.is_boolean(found):
+        return found  # True and False, which a plan takes as 1 and 0
     return {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}.get(type_, pa.string())
 
 

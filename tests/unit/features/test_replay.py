@@ -123,6 +123,13 @@ def test_a_pipeline_of_an_array_takes_one(tmp_path):
     assert replayed(Plan.from_sklearn(scaler), scaler, path).equal
 
 
+def test_bools_that_a_pipeline_took_as_numbers_are_read_from_either_format(rows):
+    frame = pd.DataFrame({"late": [True, False, True], "n": [1.0, 2.0, 3.5]})
+    fitted = ColumnTransformer([("p", "passthrough", ["late"]), ("s", StandardScaler(), ["n"])]).fit(frame)
+    found = replayed(Plan.from_sklearn(fitted), fitted, rows(frame), ulps=1)
+    assert (found.equal, found.rows) == (True, 3)
+
+
 def test_unlike_widths_are_told(pipeline, rows):
     plan = Plan.from_spec(
         parse_features({"columns": {"distance": "float"}, "outputs": {"x": {"features": ["distance"]}}})
